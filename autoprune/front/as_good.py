@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.objectives import QUALITY
+from autoprune.records.objectives import further_metric
 from autoprune.records.paired import difference_errors, draw_changes, quantile
 from autoprune.records.problem import Problem
 
@@ -21,35 +22,58 @@ def find_as_good(
 ) -> dict[int, int]:
     """Find the dominated candidates that may be non-dominated all the same, as far as the samples tell.
 
-    A candidate is beaten if a non-dominated one is no worse in any objective, and its quality is better with a
-    confidence of `CONFIDENCE`; or if several others are together: in that share of draws of the samples one of those
-    that cost no more, and are not beaten by a single one, is better. So a cheap candidate that was lucky on the search
-    split takes no other from the front alone, and the front does not fill with candidates that some other one surely
-    beats. Candidates that equal a non-dominated one in all that was measured are beaten.
+    A candidate is beaten if a non-dominated one is no worse in any objective, and every metric among them is better
+    with a confidence of `CONFIDENCE`; or if several others are together: in that share of draws of the samples one of
+    those that cost no more, and are not beaten by a single one, is better. So a cheap candidate that was lucky on the
+    search split takes no other from the front alone, and the front does not fill with candidates that some other one
+    surely beats. Candidates that equal a non-dominated one in all that was measured are beaten.
 
     Args:
         records: Candidates.
         points: Their losses [records, objectives]; lower is better.
         strict: Whether each is non-dominated, bool [records].
         in_doubt: Losses that decide nothing, bool [records, objectives].
-        problem: Problem of the study, with the quality among its objectives.
+        problem: Problem of the study, with the quality or another metric among its objectives.
 
     Returns:
         Position of a candidate -> position of the best non-dominated one that it is as good as.
     """
-    found, z, quality = {}, quantile(), problem.objectives.index(QUALITY)
-    errors = np.array([record.search.quality_error for record in records])
+    found, z, noisy = {}, quantile(), _Noisy.of(problem)
+    errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
     front = np.flatnonzero(strict)
     for here in np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1)).tolist():
         rivals = front[((points[front] <= points[here]) | in_doubt[here]).all(axis=1)]
-        gains = points[here, quality] - points[rivals, quality]
+        gains = points[here, noisy.columns] - points[np.ix_(rivals, noisy.columns)]
         # No error of a difference is larger than this.
-        if (gains >= z * np.sqrt(2) * (errors[here] + errors[rivals])).any():
+        if (gains >= z * np.sqrt(2) * (errors[here] + errors[rivals])).all(axis=1).any():
             continue
-        noise = z * difference_errors(records[here].search, [records[rival].search for rival in rivals])
-        if (gains < noise).all() and not any(_are_equal(records, points, here, rival) for rival in rivals.tolist()):
-            found[here] = int(rivals[np.argmax(gains)])
+        others = [records[rival].search for rival in rivals]
+        noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
+        within = (gains < z * np.stack(noise, axis=1)).any(axis=1)
+        if within.all() and not any(_are_equal(records, points, here, rival) for rival in rivals.tolist()):
+            found[here] = int(rivals[np.argmax(gains[:, noisy.first])])
     return _likely(found, records, points, front, in_doubt, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Noisy:
+    """Objectives that are metrics, so that they have noise.
+
+    Attributes:
+        columns: Their numbers among the objectives.
+        metrics: Names of the metrics, "" for the quality.
+        first: Number of the quality among them, 0 where it is no objective.
+    """
+
+    columns: tuple[int, ...]
+    metrics: tuple[str, ...]
+    first: int
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Noisy:
+        columns = [place for place, row in enumerate(problem.rows) if not row.is_cost]
+        metrics = [further_metric(problem.objectives[place]) for place in columns]
+        return cls(tuple(columns), tuple(metrics), metrics.index("") if "" in metrics else 0)
 
 
 def _likely(  # what `find_as_good` has, and what it found
@@ -61,23 +85,30 @@ def _likely(  # what `find_as_good` has, and what it found
     problem: Problem,
 ) -> dict[int, int]:
     """Keep the candidates that are non-dominated in enough draws of the samples; a tie counts half."""
-    known = [*found, *front.tolist()]
-    moved = draw_changes([records[place].search for place in known], _DRAWS) if found else None
-    if moved is None:
+    noisy, known, kept = _Noisy.of(problem), [*found, *front.tolist()], {}
+    measured = [records[place].search for place in known]
+    changes = [draw_changes(measured, _DRAWS, name) for name in noisy.metrics] if found else []
+    draws = min((len(one[0]) for one in changes if one is not None), default=0)
+    if not draws:
         return dict(found)
-    quality = problem.objectives.index(QUALITY)
-    drawn = points[known, quality] + problem.quality.loss(1.0) * moved[0]
-    costs, near, kept = np.arange(points.shape[1]) != quality, points[known], {}
+    near, drawn = points[known], []
+    for column, change in zip(noisy.columns, changes, strict=True):
+        moved = np.zeros((draws, len(known))) if change is None else change[0][:draws]
+        drawn.append(near[:, column] + problem.rows[column].loss(1.0) * moved)
+    costs = [column for column in range(points.shape[1]) if column not in noisy.columns]
     for column, here in enumerate(found):
         no_worse = ((near <= points[here]) | in_doubt[here])[:, costs].all(axis=1)
         no_worse[column] = False
-        ahead = drawn[:, no_worse].min(axis=1) - drawn[:, column]
-        if (np.sign(ahead) + 1).mean() / 2 >= 1 - CONFIDENCE:
+        worse = np.sign([one[:, no_worse] - one[:, [column]] for one in drawn])
+        # 1 where each other one is worse in some metric, 0 where one is equal in all, -1 where one is better.
+        ahead = np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=1)
+        if (ahead + 1).mean() / 2 >= 1 - CONFIDENCE:
             kept[here] = found[here]
     return kept
 
 
 def _are_equal(records: Sequence[CandidateRecord], points: np.ndarray, one: int, other: int) -> bool:
     """Tell whether two candidates are equal in everything that was measured."""
-    same = records[one].search.deviations == records[other].search.deviations
+    a, b = records[one].search, records[other].search
+    same = a.deviations == b.deviations and a.metric_deviations == b.metric_deviations
     return same and bool((points[one] == points[other]).all())

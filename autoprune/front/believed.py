@@ -24,7 +24,7 @@ def find_doubts(records: Sequence[CandidateRecord], problem: Problem) -> np.ndar
     """
 
     def in_doubt(record: CandidateRecord, objective: Objective) -> bool:
-        found = objective.comparison(record.search)
+        found = objective.against_dense(record)
         return found is not None and not found.trusted
 
     rows = problem.rows

@@ -146,19 +146,19 @@ def _lead(chosen: int, every: np.ndarray, numbers: Numbers, check: LimitCheck, b
 
 
 def asked(check: LimitCheck, record: CandidateRecord) -> str:
-    """Write limits, and the confidence with which those of the quality are to be kept.
+    """Write limits, and the confidence with which those of metrics are to be kept.
 
     Args:
         check: Limits.
-        record: Candidate that is checked; without an error of its quality no confidence is asked.
+        record: Candidate that is checked; without an error of a metric no confidence is asked.
 
     Returns:
         Such as "max_drop 0.01 with 90% confidence".
     """
-    sure = f" with {100 * check.confidence:.4g}% confidence" if check.drop_margin(record) > 0 else ""
-    each = check.limits.each
+    sure, each = f" with {100 * check.confidence:.4g}% confidence", check.limits.each
     return ", ".join(
-        f"{name} {value}{sure if check.is_of_quality(each[name]) else ''}" for name, value in check.limits.given.items()
+        f"{name} {value}{sure if check.margin(record, each[name]) > 0 else ''}"
+        for name, value in check.limits.given.items()
     )
 
 

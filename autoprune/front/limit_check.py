@@ -1,4 +1,4 @@
-"""Limits that candidates keep or exceed, as far as they can be told from the noise of their quality."""
+"""Limits that candidates keep or exceed, as far as they can be told from the noise of their metrics."""
 
 from __future__ import annotations
 
@@ -169,10 +169,37 @@ class LimitCheck:
         """
         return limit.drop or limit.objective in (QUALITY, self.problem.metric)
 
+    def noise_of(self, limit: Limit) -> str:
+        """Return the name by which measurements keep the noise of a limited metric.
+
+        Args:
+            limit: Limit of a metric, or of the loss of quality.
+
+        Returns:
+            The name; "" for the quality.
+        """
+        return "" if self.is_of_quality(limit) else limit.objective
+
+    def margin(self, record: CandidateRecord, limit: Limit) -> float:
+        """Compute how much worse than measured a limited metric may be, at the confidence.
+
+        Args:
+            record: Candidate.
+            limit: Any limit.
+
+        Returns:
+            The quantile times the standard error; 0 where it is unknown, and for a limit of a cost.
+        """
+        if limit.drop:
+            return self.drop_margin(record)
+        if limit.is_cost:
+            return 0.0
+        return quantile(self.confidence) * record.search.error_of(self.noise_of(limit))
+
     def _over(self, numbers: Numbers, limit: Limit) -> np.ndarray:
         number = self.limits.given[limit.name]
         over = numbers.bound(limit) - number
-        margins = quantile(self.confidence) * numbers.errors if self.is_of_quality(limit) else 0.0
+        margins = quantile(self.confidence) * numbers.errors(self.noise_of(limit))
         return np.asarray((-over if limit.lowest else over) - _rounding(number) + margins)
 
 

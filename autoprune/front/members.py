@@ -33,7 +33,7 @@ def find_members(
     in_doubt = find_doubts(pool, problem)
     strict = believed_non_dominated(points, in_doubt)
     as_good: dict[int, int] = {}
-    if QUALITY in problem.objectives:
+    if any(not row.is_cost for row in problem.rows):
         as_good = find_as_good(pool, points, strict, in_doubt, problem)
     members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
     members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))

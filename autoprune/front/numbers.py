@@ -83,7 +83,7 @@ class Numbers:
         objective = self.problem.objective(cost)
 
         def found(record: CandidateRecord) -> float:
-            one = objective.comparison(record.search)
+            one = objective.against_dense(record)
             if one is None:
                 return 1.0
             return one.high / one.ratio if one.trusted else float("nan")
@@ -105,10 +105,16 @@ class Numbers:
         """Losses of the quality."""
         return self.problem.quality.loss(1.0) * self.shown(QUALITY)
 
-    @property
-    def errors(self) -> np.ndarray:
-        """Standard errors of the quality."""
-        return self._once("errors", "", lambda: [one.search.quality_error for one in self.records])
+    def errors(self, metric: str) -> np.ndarray:
+        """Return standard errors of a metric.
+
+        Args:
+            metric: Name of a further metric; "" for the quality.
+
+        Returns:
+            Standard errors; 0 where they are unknown.
+        """
+        return self._once("errors", metric, lambda: [one.search.error_of(metric) for one in self.records])
 
     @property
     def dense_errors(self) -> np.ndarray:

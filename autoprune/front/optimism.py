@@ -52,9 +52,12 @@ def estimate_optimism(numbers: Numbers, check: LimitCheck, by: str) -> float | N
     if by in (QUALITY, check.problem.metric):
         order = samples.drawn
     else:
-        cost = check.problem.objective(by).loss(1.0) * numbers.shown(by)[known]
+        objective = check.problem.objective(by)
+        cost = objective.loss(1.0) * numbers.shown(by)[known]
+        if not objective.is_cost:
+            cost = cost + objective.loss(1.0) * samples.change(by)
         # Among equal costs the better quality decides.
-        ranks = np.unique(cost, return_inverse=True)[1]
+        ranks = np.unique(cost, return_inverse=True)[1].reshape(cost.shape)
         span = np.ptp(samples.drawn) + 1.0
         order = ranks + (samples.drawn - samples.drawn.min()) / span
     return samples.luck(np.where(allowed, order, np.inf))
@@ -96,6 +99,18 @@ class Draws:
         drawn, left = (losses + sign * one for one in moved)
         return cls(records=records, losses=losses, drawn=drawn, left=left)
 
+    def change(self, metric: str) -> np.ndarray:
+        """Return how much a further metric changes on the draws, [draws, candidates]; 0 where its noise is unknown.
+
+        Args:
+            metric: Name of the metric.
+        """
+        found = np.zeros_like(self.drawn)
+        moved = draw_changes([record.search for record in self.records], len(found), metric)
+        if moved is not None:  # other folds may have fewer draws
+            found[: len(moved[0])] = moved[0]
+        return found
+
     def luck(self, order: np.ndarray) -> float | None:
         """Estimate how much better the first candidate of each draw looks than it is.
 
@@ -111,20 +126,23 @@ class Draws:
 
 
 def _depends_on_draw(name: str, check: LimitCheck) -> bool:
-    """Tell whether an excess is one over a limit of the quality."""
+    """Tell whether an excess is one over a limit of a metric."""
     limit = check.limits.each.get(name)
-    return name == "drop" or (limit is not None and check.is_of_quality(limit))
+    return name == "drop" or (limit is not None and not limit.is_cost)
 
 
 def _allowed(excess: Mapping[str, np.ndarray], check: LimitCheck, samples: Draws) -> np.ndarray:
-    """Tell which candidates keep the limits of the quality in each draw, bool [draws, candidates].
+    """Tell which candidates keep the limits of metrics in each draw, bool [draws, candidates].
 
     excess: excess of each candidate over each limit.
     """
     change, allowed = samples.drawn - samples.losses, np.ones(samples.drawn.shape, dtype=bool)
     dense = np.flatnonzero([record is check.dense for record in samples.records])
     for name, over in excess.items():
-        if _depends_on_draw(name, check):
+        limit = check.limits.each.get(name)
+        if limit is not None and not limit.is_cost and not check.is_of_quality(limit):
+            allowed &= over + (-1.0 if limit.lowest else 1.0) * samples.change(limit.objective) <= 0
+        elif _depends_on_draw(name, check):
             against = change[:, dense[:1]] if name == "drop" and len(dense) else 0.0
             allowed &= over + change - against <= 0
     return allowed

@@ -24,11 +24,12 @@ class Counted:
     """Counts of each fold. Metrics that do not count, or not alike by sample, are refused by `update`.
 
     Args:
-        task: Task with the quality metric.
+        task: Task with the metric.
+        name: Name of the metric.
     """
 
-    def __init__(self, task: PreparedTask) -> None:
-        self._task, self._metric = task, task.new_metric(task.quality)
+    def __init__(self, task: PreparedTask, name: str) -> None:
+        self._task, self._name, self._metric = task, name, task.new_metric(name)
         self._counting = _count_by_sample(self._metric)
         self._sizes = torch.zeros(FOLDS, dtype=torch.long)
         #: Counts of each fold [FOLDS, ...], in the order of the states.
@@ -90,7 +91,7 @@ class Counted:
 
     def _agrees(self, predictions: Tensor, targets: Tensor, counts: list[Tensor]) -> bool:
         """Return whether the value from the counts, in two rows, is twice what the metric computes as it is."""
-        plain = self._task.new_metric(self._task.quality)
+        plain = self._task.new_metric(self._name)
         try:
             self._task.update(plain, predictions, targets)
             expected = plain.compute()

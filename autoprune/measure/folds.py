@@ -38,11 +38,12 @@ class Folds:
     """Folds of the samples of one evaluation.
 
     Args:
-        task: Task with the quality metric.
+        task: Task with the metric.
+        name: Name of the metric.
     """
 
-    def __init__(self, task: PreparedTask) -> None:
-        self._task = task
+    def __init__(self, task: PreparedTask, name: str) -> None:
+        self._task, self._name = task, name
         self._kept: _Kept | None = None
         self._gathered: list[tuple[Tensor, Tensor]] = []
         self._entries = self._samples = 0
@@ -88,7 +89,7 @@ class Folds:
                 continue
             kinds: tuple[type[_Kept], ...] = (Counted, _Whole, _Separate)
             for kind in kinds:
-                self._kept = kind(self._task)
+                self._kept = kind(self._task, self._name)
                 if self._kept.update(predictions, targets, positions):
                     break
 
@@ -96,7 +97,7 @@ class Folds:
 class _Kept(Protocol):
     """State of the folds."""
 
-    def __init__(self, task: PreparedTask) -> None:
+    def __init__(self, task: PreparedTask, name: str) -> None:
         """Begin without samples."""
 
     def update(self, predictions: Tensor, targets: Tensor, positions: Tensor) -> bool:
@@ -109,8 +110,8 @@ class _Kept(Protocol):
 class _Whole:
     """States of one metric for each fold, where states add up or are lists: the metric without a fold follows."""
 
-    def __init__(self, task: PreparedTask) -> None:
-        self._task, self._metric = task, task.new_metric(task.quality)
+    def __init__(self, task: PreparedTask, name: str) -> None:
+        self._task, self._metric = task, task.new_metric(name)
         self._parts = parts_of(self._metric)
         self._sizes = torch.zeros(FOLDS, dtype=torch.long)
         #: State -> its sum [FOLDS, ...], or (fold, entries) of each update.
@@ -190,9 +191,9 @@ class _Whole:
 class _Separate:
     """One metric for each fold, whose values are compared: for metrics of which a part does not follow."""
 
-    def __init__(self, task: PreparedTask) -> None:
+    def __init__(self, task: PreparedTask, name: str) -> None:
         self._task = task
-        self._metrics = [task.new_metric(task.quality) for _ in range(SEPARATE_FOLDS)]
+        self._metrics = [task.new_metric(name) for _ in range(SEPARATE_FOLDS)]
 
     def update(self, predictions: Tensor, targets: Tensor, positions: Tensor) -> bool:
         """Add samples to the metrics of their folds; a metric that refuses so few samples has no fold."""

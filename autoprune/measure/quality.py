@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,14 @@ class Quality:
         metrics: Name of a metric -> value.
         samples: Number of samples.
         deviations: How much each fold of the samples moves the value, see `measure.folds`.
+        metric_deviations: The same for further metrics.
     """
 
     value: float
     metrics: dict[str, float]
     samples: int
     deviations: tuple[float, ...] = ()
+    metric_deviations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -38,7 +40,7 @@ class Quality:
 
 
 @torch.no_grad()
-def evaluate(task: PreparedTask, model: nn.Module, split: Scorable) -> Quality:
+def evaluate(task: PreparedTask, model: nn.Module, split: Scorable, judged: Collection[str] = ()) -> Quality:
     """Compute every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
     The standard error comes from a jackknife over folds of the samples, see `measure.folds`: how much the quality
@@ -49,6 +51,7 @@ def evaluate(task: PreparedTask, model: nn.Module, split: Scorable) -> Quality:
         task: PreparedTask with the metrics.
         model: Model to evaluate.
         split: Split to evaluate on, or the user's evaluation.
+        judged: Names of further metrics whose deviations are needed.
 
     Returns:
         The metrics.
@@ -56,16 +59,24 @@ def evaluate(task: PreparedTask, model: nn.Module, split: Scorable) -> Quality:
     if isinstance(split, Evaluation):
         found, seen = split.evaluate(model)
         return Quality(value=found[task.quality], metrics=found, samples=seen)
-    metrics, folds, samples = task.new_metrics(), Folds(task), 0
+    metrics, samples = task.new_metrics(), 0
+    folds = {name: Folds(task, name) for name in dict.fromkeys((task.quality, *judged))}
     with eval_mode(model):
         for batch, predictions, targets in _scored(task, model, split):
             for metric in metrics.values():
                 task.update(metric, predictions, targets)
-            folds.add(predictions, targets)
+            for fold in folds.values():
+                fold.add(predictions, targets)
             samples += batch.size
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
-    value = values[task.quality]
-    return Quality(value=value, metrics=values, samples=samples, deviations=folds.deviations(value))
+    deviations = {name: fold.deviations(values[name]) for name, fold in folds.items()}
+    return Quality(
+        value=values[task.quality],
+        metrics=values,
+        samples=samples,
+        deviations=deviations.pop(task.quality),
+        metric_deviations=deviations,
+    )
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -94,7 +95,7 @@ def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "latencies", "mask_latency", "costs", "deviations"),
+        optional=("nonzero_parameters", "latencies", "mask_latency", "costs", "deviations", "metric_deviations"),
         formerly={"mask_latency": "masked"},
         any_number=("quality", "quality_error", "metrics", "costs"),
         lift=_by_profile,
@@ -120,6 +121,7 @@ class Measurement:
         costs: Name of a further cost of `records.objectives.COSTS` -> value.
         deviations: How much each fold of the samples moves the quality, see `records.paired`; the sum of their squares
             is the square of `quality_error`. Empty where that is unknown, and in older records.
+        metric_deviations: Name of a further metric that is an objective or limited -> the same for that metric.
     """
 
     split: str
@@ -134,19 +136,43 @@ class Measurement:
     mask_latency: Latency | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
     deviations: tuple[float, ...] = ()
+    metric_deviations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}
         wrong = [
             error_message(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]
         ]
-        if not all(abs(value) < _HIGHEST for value in self.deviations):
-            wrong.append(error_message("deviations", f"lie within {_HIGHEST:g} of 0", "others"))
+        for name, values in {"deviations": self.deviations, **self.metric_deviations}.items():
+            if not all(abs(value) < _HIGHEST for value in values):
+                wrong.append(error_message(name, f"lie within {_HIGHEST:g} of 0", "others"))
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)
-        for name in ("metrics", "costs", "latencies"):
+        for name in ("metrics", "costs", "latencies", "metric_deviations"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def deviations_of(self, metric: str = "") -> tuple[float, ...]:
+        """Return how much each fold of the samples moves a metric.
+
+        Args:
+            metric: Name of a further metric; the quality by default.
+
+        Returns:
+            The deviations; empty where they are unknown.
+        """
+        return self.metric_deviations.get(metric, ()) if metric else self.deviations
+
+    def error_of(self, metric: str = "") -> float:
+        """Return the standard error of a metric.
+
+        Args:
+            metric: Name of a further metric; the quality by default.
+
+        Returns:
+            The standard error; 0 where it is unknown.
+        """
+        return math.hypot(*self.deviations_of(metric)) if metric else self.quality_error
 
     @property
     def latency(self) -> Latency | None:

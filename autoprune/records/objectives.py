@@ -12,7 +12,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.comparison import Comparison, latency_comparison
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
+from autoprune.records.origins import Origin
 
 #: Name of the objective of the task's quality metric.
 QUALITY = "quality"
@@ -106,17 +107,19 @@ class Objective:
         """
         return None if self.compared is None or measurement is None else self.compared(measurement)
 
-    def trusted_comparison(self, measurement: Measurement | None) -> Comparison | None:
-        """Compare with the dense model, by what can be trusted.
+    def against_dense(self, record: CandidateRecord) -> Comparison | None:
+        """Compare a candidate with the dense model. The dense model's ratio is 1, also where its times are in doubt.
 
         Args:
-            measurement: Measurement of a candidate; None for none.
+            record: Candidate.
 
         Returns:
-            The comparison; None where nothing was measured in turn, or only what is in doubt.
+            The comparison; None where nothing was measured in turn.
         """
-        found = self.comparison(measurement)
-        return found if found is not None and found.trusted else None
+        found = self.comparison(record.search)
+        if found is None or record.origin is not Origin.DENSE:
+            return found
+        return replace(found, ratio=1.0, low=1.0, high=1.0, trusted=True)
 
     def loss(self, value: float) -> float:
         """Turn a number of the objective into a loss: the one place that knows its direction.
@@ -202,8 +205,9 @@ class Objective:
         Returns:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
-        found = [self.trusted_comparison(record.search) for record in records]
-        widths = [(one.high - one.low) / 2 for one in found if one is not None and not one.predicted]
+        found = [self.comparison(record.search) for record in records]
+        measured = [one for one in found if one is not None and one.trusted and not one.predicted]
+        widths = [(one.high - one.low) / 2 for one in measured]
         return float(np.median(widths)) if widths else 0.0
 
     def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
@@ -224,8 +228,8 @@ class Objective:
         measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
         networks = [record.architecture for record in records]
         for record, network in zip(records, networks, strict=True):
-            found = self.trusted_comparison(record.search)
-            if found is not None:
+            found = self.against_dense(record)
+            if found is not None and found.trusted:
                 kind = predicted if found.predicted else measured
                 kind[network].append(self.loss(found.ratio))
         medians = {network: statistics.median(ratios) for network, ratios in {**predicted, **measured}.items()}
@@ -246,10 +250,22 @@ class Objective:
         if self.compared is None:
             own, other = self.loss(self.value(rival.search)), self.loss(self.value(record.search))
             return bool(np.isnan(other) or own <= other)
-        ours, theirs = self.comparison(rival.search), self.comparison(record.search)
+        ours, theirs = self.against_dense(rival), self.against_dense(record)
         if ours is None or theirs is None or rival.architecture == record.architecture:
             return theirs is None or ours is not None
         return ours.trusted and theirs.trusted and ours.high <= theirs.low
+
+
+def further_metric(name: str) -> str:
+    """Return the name by which measurements keep the noise of a metric.
+
+    Args:
+        name: Name of the objective of a metric.
+
+    Returns:
+        The name; "" for the quality.
+    """
+    return "" if name == QUALITY else name
 
 
 @functools.cache

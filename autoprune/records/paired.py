@@ -41,20 +41,21 @@ def quantile(confidence: float = CONFIDENCE) -> float:
     return NormalDist().inv_cdf(confidence)
 
 
-def difference_error(one: Measurement, other: Measurement) -> float:
+def difference_error(one: Measurement, other: Measurement, metric: str = "") -> float:
     """Compute the standard error of the difference of two qualities on the same split.
 
     Args:
         one: Measurement of a candidate.
         other: Measurement of another one.
+        metric: Name of a further metric in place of the quality.
 
     Returns:
         The standard error, see `difference_errors`.
     """
-    return float(difference_errors(one, [other])[0])
+    return float(difference_errors(one, [other], metric)[0])
 
 
-def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.ndarray:
+def difference_errors(one: Measurement, others: Sequence[Measurement], metric: str = "") -> np.ndarray:
     """Compute the standard errors of the differences between one quality and others on the same split.
 
     The fold in which two candidates differ most counts twice: a few samples that differ say little about how many will.
@@ -65,14 +66,16 @@ def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.nda
     Args:
         one: Measurement of a candidate.
         others: Measurements of others.
+        metric: Name of a further metric in place of the quality.
 
     Returns:
         Float [others]; 0 for the same measurement, and where no error is known.
     """
-    own, found = _array(one.deviations), np.hypot(one.quality_error, [other.quality_error for other in others])
-    paired = [place for place, other in enumerate(others) if one.deviations and len(other.deviations) == len(own)]
+    own, rest = _array(one.deviations_of(metric)), [other.deviations_of(metric) for other in others]
+    found = np.hypot(one.error_of(metric), [other.error_of(metric) for other in others])
+    paired = [place for place, other in enumerate(rest) if len(own) and len(other) == len(own)]
     if paired:
-        theirs = np.array([_array(others[place].deviations) for place in paired])
+        theirs = np.array([_array(rest[place]) for place in paired])
         differences = np.abs(theirs - own)
         largest = differences.max(axis=1)
         alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1))
@@ -81,24 +84,28 @@ def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.nda
     return np.where([other is one for other in others], 0.0, found)
 
 
-def draw_changes(measurements: Sequence[Measurement], draws: int) -> tuple[np.ndarray, np.ndarray] | None:
+def draw_changes(
+    measurements: Sequence[Measurement], draws: int, metric: str = ""
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Draw how much qualities change on a draw of the samples with replacement, and on the samples not drawn.
 
-    Every measurement sees the same draws. Where deviations are unknown, qualities change independently.
+    Every measurement sees the same draws, and so does every metric with as many folds. Where deviations are unknown,
+    qualities change independently.
 
     Args:
         measurements: Measurements on the same split.
         draws: Number of draws.
+        metric: Name of a further metric in place of the quality.
 
     Returns:
         Two of float [draws, measurements]; None where no error is known.
     """
-    lengths = {len(one.deviations) for one in measurements}
+    lengths = {len(one.deviations_of(metric)) for one in measurements}
     if len(lengths) == 1 and (folds := lengths.pop()) > 1:
-        deviations = np.stack([_array(one.deviations) for one in measurements], axis=1)
+        deviations = np.stack([_array(one.deviations_of(metric)) for one in measurements], axis=1)
         counts, left = _draws(folds, draws)
         return counts @ deviations, left @ deviations
-    errors = np.array([one.quality_error for one in measurements])
+    errors = np.array([one.error_of(metric) for one in measurements])
     if not errors.any():
         return None
     # The same of many independent samples: the two have the covariance -1, and the variances 1 and e - 1.

@@ -27,6 +27,7 @@ def make_context(task: Task, settings: StudySettings) -> TrialContext:
             kinds=settings.structure.kinds,
             profiles=settings.measure.timed_profiles,
             timing=_timing(settings.measure),
+            judged={*settings.objectives, *(limit.objective for limit in settings.limits.each.values())},
         )
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
         why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from autoprune.errors import StorageError
 from autoprune.front.front import Front
 from autoprune.records.annotations import read_annotations
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective, further_metric
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
@@ -17,7 +19,7 @@ from autoprune.records.run_folder import RunFolder
 def removable_weights(front: Front, in_use: Collection[int] = ()) -> Sequence[CandidateRecord]:
     """Return the candidates whose weights no trial needs: dominated for good, without descendants, no baseline.
 
-    A candidate is dominated for good by one whose quality is better beyond the noise of their difference. Some
+    A candidate is dominated for good by one whose metrics are better beyond the noise of their difference. Some
     candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
     come back, and a limit on a cost that is no objective may leave it as the best one. Further metrics count where they
     are objectives or limits of the search. Stopped candidates are on no
@@ -70,5 +72,13 @@ def _beats(rival: CandidateRecord, record: CandidateRecord, problem: Problem) ->
     if not gain > quantile() * difference_error(rival.search, record.search):
         return False
     limited = (limit.objective for limit in problem.limits.each.values())
-    names = dict.fromkeys((*problem.costs, *problem.objectives, *limited))
-    return all(problem.objective(name).is_never_worse(rival, record) for name in names)
+    rows = [problem.objective(name) for name in dict.fromkeys((*problem.costs, *problem.objectives, *limited))]
+    within = (_margin(rival, record, row) for row in rows if not row.is_cost)
+    return all(row.is_never_worse(rival, record) for row in rows) and all(margin >= 0 for margin in within)
+
+
+def _margin(rival: CandidateRecord, record: CandidateRecord, metric: Objective) -> float:
+    """Compute by how much a rival is better in a metric than noise explains."""
+    gain = metric.gain(metric.value(rival.search), metric.value(record.search))
+    noise = quantile() * difference_error(rival.search, record.search, further_metric(metric.name))
+    return 0.0 if math.isnan(gain) else gain - noise

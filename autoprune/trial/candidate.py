@@ -269,7 +269,7 @@ def _measure(
     """
     task, model, timer = context.task, pruner.model, pruner.timer
     with timer.phase("evaluate"):
-        quality = evaluate(task, model, task.search_split)
+        quality = evaluate(task, model, task.search_split, context.judged)
     if known is None or masked:
         costs = _costs(context, model, pruner.kept, timer, masked=masked)
     else:
@@ -322,11 +322,16 @@ def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -
     if split is None:
         return None
     with user_code("The measurement on the test split"):
-        quality = evaluate(context.task, model, split)
+        quality = evaluate(context.task, model, split, context.judged)
     return replace(_with_quality(search, quality), split="test")
 
 
 def _with_quality(costs: Measurement, found: Quality) -> Measurement:
     return replace(
-        costs, quality=found.value, quality_error=found.error, metrics=found.metrics, deviations=found.deviations
+        costs,
+        quality=found.value,
+        quality_error=found.error,
+        metrics=found.metrics,
+        deviations=found.deviations,
+        metric_deviations=found.metric_deviations,
     )

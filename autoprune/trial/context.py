@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -36,6 +36,7 @@ class TrialContext:
         masks_weights: Whether masks may be laid on single weights.
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
+        judged: Names of the further metrics whose noise is needed, as they are objectives or limited.
         costs: Costs of pruned models.
 
     Example:
@@ -61,6 +62,7 @@ class TrialContext:
     masks_weights: bool = True
     profiles: tuple[LatencyProfile, ...] = (_DEFAULT,)
     timing: Timing | None = None
+    judged: tuple[str, ...] = ()
     costs: CostOracle = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class TrialContext:
         kinds: Sequence[str] = (*GROUP_KINDS, "blocks", "layers", "weights"),
         profiles: Sequence[LatencyProfile] = (_DEFAULT,),
         timing: Timing | None = None,
+        judged: Collection[str] = (),
     ) -> TrialContext:
         """Prepare the task, trace its model and prove its groups.
 
@@ -85,6 +88,7 @@ class TrialContext:
             kinds: What may be pruned: members of GROUP_KINDS, "blocks", "layers" and "weights".
             profiles: Circumstances in which latency is measured, the default one first.
             timing: How long latency is measured; None leaves it out.
+            judged: Names of objectives and of limited ones, those of further metrics of the task among them.
 
         Returns:
             The context.
@@ -107,6 +111,7 @@ class TrialContext:
             masks_weights="weights" in kinds and len(maskable(topology)) > 0,
             profiles=tuple(profiles),
             timing=timing,
+            judged=tuple(name for name in prepared.metric_set if name in judged and name != prepared.quality),
         )
 
 

@@ -41,7 +41,7 @@ def test_bounds_of_the_quality_are_kept_with_its_own_error() -> None:
     front = front_of(RECORDS)
     assert front.choose(Limits(min_quality=0.955), confidence=0.5).number == 2
     assert front.choose(Limits(min_quality=0.955)).number == 1
-    with pytest.raises(SelectionError, match=r"keep to min_quality 0\.98, but got none"):
+    with pytest.raises(SelectionError, match=r"keep to min_quality 0\.98 with 90% confidence, but got none"):
         front.choose(Limits(min_quality=0.98))
 
 

@@ -119,3 +119,13 @@ def test_a_choice_by_latency_believes_no_claim() -> None:
     doubtful = Front.of([_claims(2, 0.75, 400)], PROBLEM)
     with pytest.raises(SelectionError, match="only numbers in doubt"):
         doubtful.choose(by="latency_ms")
+
+
+def test_the_ratio_of_the_dense_model_to_itself_is_never_in_doubt() -> None:
+    """It was timed on a busy machine, where it seemed slower than itself; what costs more and is worse is beaten."""
+    whole = dense(0.9, took=latency(1.3, doubts=BUSY))
+    slower = record(1, measurement(0.8, 1000, took=latency(1.1)), kept={"a": (0,)})
+    front = Front.of([whole, slower], PROBLEM)
+    assert [one.number for one in front.members] == [0]
+    assert PROBLEM.losses([whole], ("latency_ms",)).tolist() == [[1.0]]
+    assert front.choose(Limits(max_latency_share=1.0), "quality").number == 0

@@ -474,3 +474,16 @@ def test_metrics_that_count_are_updated_a_few_times(kind: type[Asked], most: int
         found[name] = evaluate(task, task.dense, TensorSplit(outputs, targets, batch_size=64)).deviations
         assert Asked.updates <= most
     assert found["mine"] == pytest.approx(found["recall"], rel=1e-3, abs=1e-7)
+
+
+def test_further_metrics_that_are_judged_have_deviations() -> None:
+    """Those of the error rate are as large as those of the accuracy."""
+    task = image_task(metrics=("accuracy", "recall", "error"))
+    assert task.test_split is not None
+    bare = evaluate(task, task.dense, task.test_split)
+    assert bare.metric_deviations == {}
+    found = evaluate(task, task.dense, task.test_split, ("error", "recall"))
+    assert found.deviations == bare.deviations
+    assert set(found.metric_deviations) == {"error", "recall"}
+    assert math.hypot(*found.metric_deviations["error"]) == pytest.approx(found.error, rel=1e-3)
+    assert 0.5 * found.error < math.hypot(*found.metric_deviations["recall"]) < 2 * found.error

@@ -69,7 +69,7 @@ def quality_by_size(patch: pytest.MonkeyPatch, of: Callable[[int], float] = lamb
     def quality(model: nn.Module) -> float:
         return of(sum(parameter.numel() for parameter in model.parameters()))
 
-    def at_end(task: autoprune.PreparedTask, model: nn.Module, split: Split) -> Quality:
+    def at_end(task: autoprune.PreparedTask, model: nn.Module, split: Split, _: object) -> Quality:
         return replace(evaluate(task, model, split), value=quality(model) + 0.01)
 
     patch.setattr("autoprune.trial.candidate.quality_alone", lambda task, model, split: (quality(model), split.samples))
