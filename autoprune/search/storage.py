@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
-import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -84,7 +83,6 @@ def open_journal(
         StorageError: The file cannot be read or written.
     """
     path, lock = folder / JOURNAL, _KernelLock(folder / f"{JOURNAL}.lock")
-    optuna.logging.set_verbosity(logging.WARNING)
     try:
         path.touch()
         lock.acquire()

@@ -223,3 +223,13 @@ def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(run: Path, opened: O
     again = opened()
     again.run(trials=9)
     assert [record.number for record in again.records] == [*range(8), 8]
+
+
+def test_how_much_optuna_says_stays_as_its_user_chose(tmp_path: Path) -> None:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        open_journal(tmp_path)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
