@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune.codec import load_dataclass, read_bytes, to_plain
-from autoprune.errors import NotFoundError, StorageError, error_message
+from autoprune.errors import AutopruneWarning, NotFoundError, StorageError, error_message
 from autoprune.records.atomic import atomic_folder, cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
@@ -134,7 +135,12 @@ class RunFolder:
     def read_device_profile(self) -> DeviceProfile | None:
         """Read the device profile; None in a study without one."""
         path = self.path / DEVICE_PROFILE
-        return DeviceProfile.read(path) if path.exists() else None
+        try:
+            return DeviceProfile.read(path) if path.exists() else None
+        except StorageError as error:
+            raise StorageError(
+                f"{error} If it is damaged, delete it: the next `autoprune run` makes it anew."
+            ) from error
 
     def has_weights(self, number: int) -> bool:
         """Return whether a candidate's weights are stored and not deleted.
@@ -260,8 +266,8 @@ class RunFolder:
         record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
         if record.number != number:
             raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
-        later = folder / LATENCIES
-        return record.with_latencies(load_dataclass(LaterLatencies, later).latencies) if later.exists() else record
+        later = _later_latencies(folder / LATENCIES, number)
+        return record.with_latencies(later) if later else record
 
     def read_candidates(self) -> list[CandidateRecord]:
         """Read every stored candidate in order of its number."""
@@ -295,6 +301,19 @@ class RunFolder:
 
     def _candidate(self, number: int) -> Path:
         return self.path / CANDIDATES / f"{number:05d}"
+
+
+def _later_latencies(path: Path, number: int) -> Mapping[str, Latency]:
+    """Read latencies that were measured after a trial; none from a file that cannot be read, with a warning."""
+    try:
+        return load_dataclass(LaterLatencies, path).latencies if path.exists() else {}
+    except StorageError as error:
+        text = (
+            f"{error} The latency of candidate {number} is that of its trial instead, which was in doubt; the next "
+            "`autoprune run` measures it again and replaces the file."
+        )
+        warnings.warn(text, AutopruneWarning, stacklevel=2)
+        return {}
 
 
 def _digest(weights: bytes) -> bytes:

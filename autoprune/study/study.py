@@ -39,7 +39,7 @@ from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
     absent_kind_notes,
-    check_grain,
+    check_latency,
     check_plan,
     check_space,
     frozen_note,
@@ -124,8 +124,9 @@ class Study:
         context = make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
-        check_grain(settings, context.topology)
         check_space(settings, context, scanned=settings.scanned)
+        if not folder.trials_seen():
+            check_latency(context)
         if settings.scanned and count_parts(context.topology):
             plan_scan(context, settings.search.scan_criterion, samples=settings.scan_budget)
         new = new_manifest(context, settings, name or folder.path.name)

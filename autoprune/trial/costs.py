@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from autoprune.errors import ConfigurationError, raise_all
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.measure.latency.timing import Timing
@@ -60,7 +61,6 @@ class CostOracle:
         self._comparers: dict[str, LatencyComparer] = {}
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
-        self._dense: Mapping[str, Latency] = {}
         self._model: LatencyModel | None = None
 
     def refer_to(self, dense: Mapping[str, Latency]) -> None:
@@ -69,7 +69,23 @@ class CostOracle:
         Args:
             dense: Name of a profile -> latency of the dense model.
         """
-        self._dense = dense
+        for profile in self._profiles if self._timing is not None else ():
+            if profile.name in dense:
+                self._comparer(profile).refer_to(dense[profile.name])
+
+    def check_profiles(self) -> None:
+        """Prepare the dense model for each latency profile and call it once; measurements use what was prepared.
+
+        Raises:
+            ConfigurationError: The dense model does not run under some profile; all of them are named.
+        """
+        faults = []
+        for profile in self._profiles if self._timing is not None else ():
+            try:
+                self._comparer(profile).check()
+            except ConfigurationError as error:
+                faults.append(str(error))
+        raise_all("the latency profiles", faults)
 
     def predict_with(self, model: LatencyModel) -> None:
         """Predict latencies in the default profile from now on, unless a measurement is requested.
@@ -186,10 +202,8 @@ class CostOracle:
     def _comparer(self, profile: LatencyProfile) -> LatencyComparer:
         """Return the comparer of a profile, which prepares the dense model once."""
         if profile.name not in self._comparers:
-            task, reference = self._task, self._dense.get(profile.name)
-            self._comparers[profile.name] = LatencyComparer(
-                task.dense, task.example_inputs, profile, self._timing, reference=reference
-            )
+            dense, inputs = self._task.dense, self._task.example_inputs
+            self._comparers[profile.name] = LatencyComparer(dense, inputs, profile, self._timing)
         return self._comparers[profile.name]
 
     def _architecture(self, kept: KeptChannels) -> _Architecture:

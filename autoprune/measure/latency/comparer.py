@@ -62,7 +62,6 @@ class LatencyComparer:
         inputs: Example inputs, from which those of the profile are made.
         profile: Runtime, threads and inputs.
         timing: How long to measure.
-        reference: Earlier latency of the dense model in the same study, whose milliseconds hold; None to measure it.
         host: Clocks and counters; a test gives its own.
 
     Raises:
@@ -77,7 +76,6 @@ class LatencyComparer:
         profile: LatencyProfile,
         timing: Timing | None = None,
         *,
-        reference: Latency | None = None,
         host: Host | None = None,
     ) -> None:
         self.profile, self._timing, self._host = profile, timing or Timing(), host or Host()
@@ -87,7 +85,25 @@ class LatencyComparer:
         self._prepared: dict[str, list[Prepared]] = {}
         weakref.finalize(self, _close, self._prepared)
         self._refused = ""
-        self._reference = None if reference is None else _stored_reference(reference)
+        self._reference: _Reference | None = None
+
+    def refer_to(self, dense: Latency) -> None:
+        """Take the milliseconds of the dense model from an earlier measurement of the same study.
+
+        Args:
+            dense: Latency of the dense model.
+        """
+        half_width = math.log(dense.high_ms / dense.low_ms) / 2
+        self._reference = _Reference(ms=dense.dense_ms, half_width=half_width, trusted=dense.trusted)
+
+    def check(self) -> None:
+        """Prepare the dense model and call it once. Later comparisons use what was prepared.
+
+        Raises:
+            ConfigurationError: The dense model does not run under the profile.
+        """
+        with eval_mode(self._dense), _torch_threads(self.profile.threads):
+            self._prepare_dense()
 
     def compare(self, model: nn.Module) -> Latency:
         """Time a model and the dense model in turn.
@@ -179,7 +195,11 @@ class LatencyComparer:
             told = bursts.thread if reads_thread and bursts.is_in_thread else bursts.wall
             return 2 * burst_mean([burst.log_ratio for burst in told])[1] <= width
 
-        bursts = time_pairs(pairs, self._timing, watch, enough)
+        def is_hopeless(bursts: Bursts, left: float) -> bool:
+            watched = LATENCY_BACKENDS[backend].clock != "device" and not self._timing.patient
+            return watched and watch.is_hopeless(bursts.waiting if reads_thread else None, left)
+
+        bursts = time_pairs(pairs, self._timing, watch, enough, is_hopeless)
         clock = LATENCY_BACKENDS[backend].clock
         if clock == "processor" and not (reads_thread and bursts.is_in_thread):
             clock = "wall"
@@ -234,12 +254,6 @@ def _own_reference(bursts: Sequence[Burst], between: float) -> _Reference:
     """Take the time of the dense model from the bursts themselves."""
     mean, half = burst_mean([math.log(burst.mean(1)) for burst in bursts])
     return _Reference(ms=math.exp(mean), half_width=min(another(half, between), _WIDEST), trusted=False)
-
-
-def _stored_reference(latency: Latency) -> _Reference:
-    return _Reference(
-        ms=latency.dense_ms, half_width=math.log(latency.high_ms / latency.low_ms) / 2, trusted=latency.trusted
-    )
 
 
 def _size_ms(bursts: Sequence[Burst], place: int) -> float:

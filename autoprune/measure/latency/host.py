@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -107,6 +108,21 @@ class HostWatch:
             self.switches += after.switches - before.switches
             self.stalled += after.stalled - before.stalled
             self.throttled += after.throttled - before.throttled
+
+    def is_hopeless(self, waiting: float | None, seconds: float) -> bool:
+        """Tell whether a measurement stays doubtful, even if the machine is quiet from now on.
+
+        Args:
+            waiting: Share of the wall time in which the thread did not run; None where that is not known.
+            seconds: Further seconds of bursts.
+
+        Returns:
+            Whether there are doubts after so much quiet time.
+        """
+        longer = replace(self, seconds=self.seconds + seconds)
+        share = self.seconds / max(longer.seconds, 1e-9)
+        longer.bursts = math.ceil(self.bursts / max(share, 1e-9))
+        return any(longer.doubts(None if waiting is None else waiting * share))
 
     def doubts(self, waiting: float | None) -> Iterator[str]:
         """List reasons against a measurement.

@@ -100,13 +100,13 @@ def profile_inputs(inputs: Inputs, profile: LatencyProfile) -> tuple[SizedInputs
         ConfigurationError: The example inputs have no samples or no such axes.
     """
     if profile.batch_size is not None:
-        inputs = _with_samples(inputs, profile.batch_size)
+        inputs = _with_samples(inputs, profile.batch_size, profile.name)
     inputs = as_dtype(inputs, profile.dtype)
     if not profile.sizes:
         return (SizedInputs(size=None, weight=1.0, inputs=inputs),)
     total = sum(weight for _, weight in profile.sizes)
     return tuple(
-        SizedInputs(size=size, weight=weight / total, inputs=_with_size(inputs, size, profile.axes))
+        SizedInputs(size=size, weight=weight / total, inputs=_with_size(inputs, size, profile))
         for size, weight in profile.sizes
     )
 
@@ -138,21 +138,22 @@ def _told(profile: LatencyProfile, size: int | None) -> Iterator[str]:
     yield ", ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
 
-def _with_samples(inputs: Inputs, samples: int) -> Inputs:
+def _with_samples(inputs: Inputs, samples: int, name: str) -> Inputs:
     first = first_tensor(inputs)
     if first is None or first.ndim == 0:
         expected = "be None where the example inputs hold no tensor with samples along axis 0"
-        raise ConfigurationError(error_message("batch_size of a latency profile", expected, samples))
+        raise ConfigurationError(error_message(f"batch_size of the latency profile {name}", expected, samples))
     length = len(first)
     return _mapped(inputs, lambda tensor: _resized(tensor, 0, length, samples))
 
 
-def _with_size(inputs: Inputs, size: int, axes: tuple[int, ...]) -> Inputs:
+def _with_size(inputs: Inputs, size: int, profile: LatencyProfile) -> Inputs:
+    axes = profile.axes
     with_axes = [tensor for tensor in tensors_of(inputs) if tensor.ndim > max(axes)]
     if not with_axes:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors_of(inputs)) or "no tensor"
         raise ConfigurationError(
-            error_message("axes of a latency profile", "be axes of an input", f"{axes} of {shapes}")
+            error_message(f"axes of the latency profile {profile.name}", "be axes of an input", f"{axes} of {shapes}")
         )
     shape = with_axes[0].shape
 

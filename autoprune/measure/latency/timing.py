@@ -40,6 +40,7 @@ class Timing:
         width: Width of the 95 % interval of the ratio at which the measurement ends, as a share of the ratio, > 0.
         seconds: Longest time of a measurement, > 0; three bursts are made in any case.
         bursts: Most bursts, >= 1.
+        patient: Whether a measurement goes on where it is doubtful whatever comes, for those who use it all the same.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -48,6 +49,7 @@ class Timing:
     width: float = 0.02
     seconds: float = 5.0
     bursts: int = 30
+    patient: bool = False
 
     def __post_init__(self) -> None:
         wrong = [error_message(n, "be > 0", getattr(self, n)) for n in ("width", "seconds") if not getattr(self, n) > 0]
@@ -165,7 +167,13 @@ def _medians(
     return base * median([clock(a) / clock(b) for a, b in zip(model, reference, strict=True)]), base
 
 
-def time_pairs(pairs: Sequence[Pair], timing: Timing, watch: HostWatch, enough: Callable[[Bursts], bool]) -> Bursts:
+def time_pairs(
+    pairs: Sequence[Pair],
+    timing: Timing,
+    watch: HostWatch,
+    enough: Callable[[Bursts], bool],
+    is_hopeless: Callable[[Bursts, float], bool],
+) -> Bursts:
     """Time a model against the reference in bursts.
 
     Both are loaded into memory anew for each burst, as long as that takes no longer than the calls: how quick a model
@@ -176,6 +184,7 @@ def time_pairs(pairs: Sequence[Pair], timing: Timing, watch: HostWatch, enough: 
         timing: When to stop.
         watch: Watches the machine during the bursts, and has the host.
         enough: Whether the bursts so far suffice.
+        is_hopeless: Whether no further bursts, of so many seconds at most, can make them trusted.
 
     Returns:
         The bursts.
@@ -198,7 +207,9 @@ def time_pairs(pairs: Sequence[Pair], timing: Timing, watch: HostWatch, enough: 
             calling += host.wall() - start
         if enough(bursts) and len(bursts.wall) >= LEAST_BURSTS:
             break
-        if host.wall() - begin > timing.seconds and len(bursts.wall) >= FEWEST_BURSTS:
+        passed, made = host.wall() - begin, len(bursts.wall)
+        left = watch.seconds * max(min(timing.seconds / passed, timing.bursts / made) - 1.0, 0.0)
+        if made >= FEWEST_BURSTS and (passed > timing.seconds or is_hopeless(bursts, left)):
             break
     return bursts
 

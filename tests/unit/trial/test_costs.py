@@ -47,24 +47,22 @@ def test_an_architecture_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> Non
 class _Clock:
     """Stands in for a comparer: counts what it is asked, and trusts every second measurement."""
 
-    def __init__(self, asked: list[str], reference: Latency | None, name: str) -> None:
-        self._asked, self._reference, self._name = asked, reference, name
+    def __init__(self, asked: list[str], name: str) -> None:
+        self._asked, self._name, self._dense_ms = asked, name, 4.0
+
+    def refer_to(self, dense: Latency) -> None:
+        self._dense_ms = dense.dense_ms
 
     def compare(self, model: object) -> Latency:
         self._asked.append(self._name)
         doubts = () if len(self._asked) % 2 == 0 else ("The host was busy.",)
-        dense = 4.0 if self._reference is None else self._reference.dense_ms
         numbers = {"latency_ms": 2.0, "low_ms": 1.9, "high_ms": 2.1, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
-        return Latency(**numbers, dense_ms=dense, backend="eager", rounds=1, doubts=doubts)
+        return Latency(**numbers, dense_ms=self._dense_ms, backend="eager", rounds=1, doubts=doubts)
 
 
 def test_a_latency_that_is_not_trusted_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        costs,
-        "LatencyComparer",
-        lambda dense, inputs, profile, timing, reference: _Clock(asked, reference, profile.name),
-    )
+    monkeypatch.setattr(costs, "LatencyComparer", lambda dense, inputs, profile, timing: _Clock(asked, profile.name))
     context = TrialContext.of(image_task(), **timed(1))
     kept = KeptChannels.whole(context.topology)
     first, second, third = (context.costs.latencies(context.task.dense, kept)["default"] for _ in range(3))
@@ -78,15 +76,11 @@ def test_the_profiles_of_a_study_are_measured_each_and_refer_to_one_dense_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(
-        costs,
-        "LatencyComparer",
-        lambda dense, inputs, profile, timing, reference: _Clock(asked, reference, profile.name),
-    )
+    monkeypatch.setattr(costs, "LatencyComparer", lambda dense, inputs, profile, timing: _Clock(asked, profile.name))
     profiles = tuple(LatencyProfile(name=name, backend="eager") for name in ("default", "batch"))
     context = TrialContext.of(image_task(), profiles=profiles, timing=Timing(bursts=1))
     kept = KeptChannels.whole(context.topology)
-    before = _Clock([], None, "").compare(None)
+    before = _Clock([], "").compare(None)
     context.costs.refer_to({"batch": replace(before, dense_ms=7.0)})
     found = context.costs.latencies(context.task.dense, kept)
     assert {name: latency.dense_ms for name, latency in found.items()} == {"default": 4.0, "batch": 7.0}

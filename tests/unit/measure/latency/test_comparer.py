@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,65 @@ def test_the_time_limit_ends_a_measurement_but_not_before_three_bursts(fake: Fak
     assert fake.wall - start < 4.0
     slow = fake.comparer(Timed(4000.0), Timing(seconds=1.0)).compare(Timed(3000.0))
     assert slow.bursts == slow.rounds == 3
+
+
+def waits(fake: FakeHost, monkeypatch: pytest.MonkeyPatch, when: Callable[[float], bool]) -> None:
+    """Every second call waits for a processor, at times since it was prepared."""
+
+    def prepare(module: nn.Module, inputs: Tensor, profile: LatencyProfile):  # type: ignore[no-untyped-def]
+        prepared, begin = fake.prepare(module, inputs, profile), fake.wall
+
+        def load():  # type: ignore[no-untyped-def]
+            loaded = prepared.load()
+
+            def run() -> None:
+                loaded.run()
+                fake.wall += 0.02 if when(fake.wall - begin) and len(fake.calls) % 2 else 0.0
+
+            return replace(loaded, run=run)
+
+        return replace(prepared, load=load)
+
+    register(monkeypatch, "fake", Backend(prepare=prepare, title="", clock="processor", exact=True))
+
+
+#: No measurement is certain enough for this one.
+ENDLESS = Timing(width=1e-9, seconds=5.0, bursts=10_000)
+
+
+def test_a_measurement_that_cannot_be_trusted_any_more_ends(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls wait for half of the time: as much quiet time as is left does not make that a tenth."""
+    fake.per_load = 0.1
+    waits(fake, monkeypatch, lambda _: True)
+    busy = fake.comparer(Timed(12.0), ENDLESS).compare(Timed(3.0))
+    assert 3 <= busy.bursts <= 10
+    assert "of the time for a processor" in " ".join(busy.doubts)
+    patient = fake.comparer(Timed(12.0), replace(ENDLESS, patient=True)).compare(Timed(3.0))
+    assert patient.bursts > 2 * busy.bursts
+
+
+def test_a_busy_start_is_not_the_end(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.per_load = 0.1
+    waits(fake, monkeypatch, lambda passed: passed < 0.4)
+    found = fake.comparer(Timed(12.0), ENDLESS).compare(Timed(3.0))
+    assert found.bursts > 12
+    assert not any("for a processor" in doubt for doubt in found.doubts)
+
+
+def test_what_a_check_prepared_is_used(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[nn.Module] = []
+
+    def prepare(module: nn.Module, inputs: Tensor, profile: LatencyProfile):  # type: ignore[no-untyped-def]
+        asked.append(module)
+        return fake.prepare(module, inputs, profile)
+
+    register(monkeypatch, "fake", Backend(prepare=prepare, title="", clock="processor", exact=True))
+    model, dense = Timed(3.0), Timed(12.0)
+    comparer = fake.comparer(dense)
+    comparer.check()
+    assert asked == [dense]
+    comparer.compare(model)
+    assert asked == [dense, model]
 
 
 def test_a_quick_model_is_called_more_often(fake: FakeHost) -> None:
@@ -175,7 +235,9 @@ def test_one_dense_reference_holds_for_the_whole_study(fake: FakeHost) -> None:
     assert fake.closed == [model for model in fake.closed if model is not dense]
     comparer.close()
     assert fake.closed[-1] is dense
-    assert fake.comparer(dense, reference=first).compare(Timed(6.0)).dense_ms == first.dense_ms
+    later = fake.comparer(dense)
+    later.refer_to(first)
+    assert later.compare(Timed(6.0)).dense_ms == first.dense_ms
 
 
 def test_a_reference_of_doubt_is_replaced_by_one_that_is_trusted(fake: FakeHost) -> None:

@@ -59,12 +59,12 @@ def test_a_copy_lies_elsewhere() -> None:
 
 
 WRONG: dict[str, tuple[Inputs, dict[str, object], str]] = {
-    "no samples": ((torch.tensor(1.0),), {"batch_size": 2}, "batch_size of a latency profile must be None where"),
-    "no tensor": ((1, 2), {"batch_size": 2}, "batch_size of a latency profile must be None where"),
+    "no samples": ((torch.tensor(1.0),), {"batch_size": 2}, "batch_size of the latency profile p must be None where"),
+    "no tensor": ((1, 2), {"batch_size": 2}, "batch_size of the latency profile p must be None where"),
     "no such axis": (
         torch.zeros(2, 3),
         {"sizes": ((4, 1.0),), "axes": (2,)},
-        r"must be axes of an input, but got \(2,\) of \[2, 3\]",
+        r"axes of the latency profile p must be axes of an input, but got \(2,\) of \[2, 3\]",
     ),
 }
 
