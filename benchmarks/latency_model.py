@@ -28,6 +28,7 @@ from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
 from autoprune.report.device import show_profile
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.allocation.timing_design import Cut, timing_design
 from autoprune.surgery.cut import cut
@@ -93,41 +94,53 @@ class Bench:
 
 def check_predictions(bench: Bench, count: int) -> None:
     """Print the error of predictions for models that the profile has not seen."""
-    model = latency_model_of(bench.profile)
-    cuts = list(itertools.islice(timing_design(bench.profile.layers, bench.profile.rounding, seed=1), count))
+    model, grains = latency_model_of(bench.profile), bench.profile.grains
+    rounded = itertools.islice(timing_design(bench.profile.layers, grains, seed=1), count)
+    any_widths = itertools.islice(timing_design(bench.profile.layers, {}, seed=3), count // 2)
+    cuts = [*rounded, *any_widths]
     found = [bench.time(one) for one in cuts]
     measured = np.array([one.ratio for one in found])
     predicted = np.array([model.ratio((kept := bench.kept(one)).widths, kept.dropped) for one in cuts])
-    errors = np.abs(predicted / measured - 1.0)
     noise = np.median([(one.ratio_high - one.ratio_low) / 2 / one.ratio for one in found])
-    print(
-        f"{count} held-out models, ratio {measured.min():.2f} to {measured.max():.2f}, each known to within "
-        f"{noise:.1%}: median error {np.median(errors):.1%}, 90 % below {np.quantile(errors, 0.9):.1%}, rank "
-        f"correlation {spearmanr(predicted, measured)[0]:.3f}; {sum(bool(one.doubts) for one in found)} doubtful",
-        flush=True,
-    )
+    print(f"each known to within {noise:.1%}; {sum(bool(one.doubts) for one in found)} doubtful")
+    narrow = np.array([any(width < grains[name] for name, width in one.widths.items()) for one in cuts])
+    designed = np.arange(len(cuts)) < count
+    kinds = {
+        "rounded to the grain, as proposed": designed,
+        "of these with a width below one grain": designed & narrow,
+        "with any widths": ~designed,
+        "all": designed | True,
+    }
+    for kind, which in kinds.items():
+        if not which.any():
+            continue
+        errors = np.abs(predicted / measured - 1.0)[which]
+        rank = spearmanr(predicted[which], measured[which])[0] if which.sum() > 1 else float("nan")
+        print(
+            f"{which.sum()} held-out models {kind}, ratio {measured[which].min():.2f} to {measured[which].max():.2f}: "
+            f"median error {np.median(errors):.1%}, 90 % below {np.quantile(errors, 0.9):.1%}, bias "
+            f"{np.median(predicted[which] / measured[which]) - 1:+.1%}, rank correlation {rank:.3f}",
+            flush=True,
+        )
 
 
 def check_rounding(bench: Bench, count: int) -> None:
-    """Print whether models with widths rounded up to the grain are slower than those with any widths."""
-    grains, channels = bench.profile.rounding, bench.request.topology.widths
+    """Print whether models with widths rounded up to allowed ones are slower than those with any widths."""
+    table, grains = bench.profile.layers, bench.profile.grains
     if set(grains.values()) == {1}:
         print("Every width is as fast as its neighbours: nothing is rounded.")
         return
+    allowed = AllowedWidths.of(table.least, [grains[name] for name in table.names], table.channels)
     ratios, slower = [], 0
-    for one in itertools.islice(timing_design(bench.profile.layers, {}, seed=2), count):
-        # Below two multiples of the grain, rounding up is a change of the model: 2 channels would become 4.
-        any_widths = {name: min(max(width, 2 * grains[name]), channels[name]) for name, width in one.widths.items()}
-        widths = {
-            name: min(-(-width // grains[name]) * grains[name], channels[name]) for name, width in any_widths.items()
-        }
-        before = bench.time(Cut(widths=any_widths, dropped=one.dropped))
-        after = bench.time(Cut(widths=widths, dropped=one.dropped))
+    for one in itertools.islice(timing_design(table, {}, seed=2), count):
+        up = allowed.up(np.array([one.widths[name] for name in table.names])).astype(int).tolist()
+        before = bench.time(one)
+        after = bench.time(Cut(widths=dict(zip(table.names, up, strict=True)), dropped=one.dropped))
         ratios.append(after.ratio / before.ratio)
         slower += after.ratio_low > before.ratio_high
     print(
-        f"{count} models with widths rounded up to the grain take {np.median(ratios):.2f} of the time of the unrounded "
-        f"ones in the median, {max(ratios):.2f} at most; {slower} are slower beyond the noise",
+        f"{count} models with widths rounded up to allowed ones take {np.median(ratios):.2f} of the time of the "
+        f"unrounded ones in the median, {max(ratios):.2f} at most; {slower} are slower beyond the noise",
         flush=True,
     )
 

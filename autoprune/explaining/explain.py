@@ -24,7 +24,7 @@ from autoprune.structure.groups import GROUP_KINDS, Member
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule
 from autoprune.study.identity import problem_of
-from autoprune.study.preflight import check_grain, check_space, task_notes
+from autoprune.study.preflight import check_space, task_notes
 from autoprune.study.search_noise import search_noise_note
 from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
@@ -113,8 +113,6 @@ def _refusal(settings: SpaceSettings, context: TrialContext) -> list[str]:
     if not (searched.topology.groups or searched.topology.blocks or masks):
         return ["A study with these settings is refused: it finds nothing to prune."]
     try:
-        if isinstance(settings, StudySettings):
-            check_grain(settings, searched.topology)
         check_space(settings, searched, scanned=settings.scanned)
     except AutopruneError as error:
         return [f"A study with these settings is refused: {error}"]

@@ -11,6 +11,7 @@ from autoprune.codec import to_plain
 from autoprune.errors import StorageError
 from autoprune.records.device_profile import Device, DeviceProfile
 from autoprune.records.profile import LatencyProfile
+from autoprune.search.allocation.timing_design import DESIGN_VERSION
 
 #: Environment variable with the folder of the cache; empty for no cache.
 CACHE_VARIABLE = "AUTOPRUNE_CACHE_DIR"
@@ -49,7 +50,7 @@ def cached_path(structure: str, device: Device, profile: LatencyProfile) -> Path
         return None
     plain = to_plain(profile)
     assert isinstance(plain, dict)
-    key = json.dumps([structure, to_plain(device), {**plain, "name": ""}], sort_keys=True)
+    key = json.dumps([structure, to_plain(device), {**plain, "name": ""}, DESIGN_VERSION], sort_keys=True)
     return folder / "device_profiles" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 

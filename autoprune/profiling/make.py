@@ -25,11 +25,11 @@ from autoprune.surgery.cut import OnlyRun, cut
 from autoprune.task.data import Inputs
 
 #: Models that are timed beside those of the staircases, and fewest where the time is used up.
-WHOLE_MODELS, FEWEST_MODELS = 40, 16
+WHOLE_MODELS, FEWEST_MODELS = 48, 16
 #: Seconds after which no further model is timed, beyond the fewest.
 LONGEST = 300.0
-#: How long each model is timed: a fit averages the noise of many.
-_TIMING = Timing(width=0.03, seconds=0.8)
+#: How long each model is timed: a fit averages the noise of many, also of those in doubt.
+_TIMING = Timing(width=0.03, seconds=0.8, patient=True)
 
 #: (timed models, all models, seconds left or None) -> nothing.
 OnTimed = Callable[[int, int, float | None], None]
@@ -63,7 +63,7 @@ def make_profile(
     """Time cuts of a model on this device. Nothing is trained.
 
     First the staircases: all groups with the same kinds of layers lose 1, 2, 3, ... channels from a multiple of 16.
-    Then models of many widths and depths, on the grains that were found.
+    Then models of many widths and depths, on and off the grains that were found, and below one grain.
 
     Args:
         request: Model, inputs and latency profile.

@@ -125,9 +125,13 @@ class DeviceProfile:
         return found
 
     @property
-    def rounding(self) -> dict[str, int]:
-        """Group name -> grain for its widths, see `rounding_of`."""
-        return rounding_of(self.layers, self.grains)
+    def beside_grain(self) -> int:
+        """Number of timed models with a width that is no multiple of its grain, that of the dense model not counted."""
+        grains, whole = self.grains, dict(zip(self.layers.names, self.layers.channels, strict=True))
+        return sum(
+            any(width % grains[name] and width != whole[name] for name, width in one.widths.items())
+            for one in self.models
+        )
 
     def check(self, structure: str, where: str) -> None:
         """Check that the profile is one of a model.
@@ -191,25 +195,6 @@ def structure_of(topology: Topology) -> str:
     """
     work = json.dumps(to_plain(LayerTable.of(topology)), sort_keys=True).encode()
     return f"{topology.fingerprint()}-{hashlib.sha256(work).hexdigest()[:8]}"
-
-
-def rounding_of(table: LayerTable, grains: Mapping[str, int]) -> dict[str, int]:
-    """Choose the grain of widths: that of the device, halved until a group has two multiples of it.
-
-    Args:
-        table: Table with the groups.
-        grains: Group name -> distance between fast widths.
-
-    Returns:
-        Group name -> grain.
-    """
-    found = {}
-    for name, channels in zip(table.names, table.channels, strict=True):
-        grain = grains.get(name, 1)
-        while grain > 1 and 2 * grain > channels:
-            grain //= 2
-        found[name] = grain
-    return found
 
 
 def _checked(profile: DeviceProfile, where: str) -> DeviceProfile:

@@ -32,9 +32,9 @@ def show_profile(profile: DeviceProfile) -> None:
     noise = statistics.median(one.half_width for one in profile.models)
     console.print(
         f"The latency model is off by {profile.error:.1%} in the median on models that it has not seen, "
-        f"for widths on the grain, with a rank correlation of {profile.rank:.3f}; it learned from "
-        f"{len(profile.models)} models, each of which is known to within {noise:.1%}. "
-        f"Measuring took {profile.seconds:.0f} s."
+        f"with a rank correlation of {profile.rank:.3f}; it learned from {len(profile.models)} models, "
+        f"{profile.beside_grain} of which have widths off the grain or below it, and each of which is known to within "
+        f"{noise:.1%}. Measuring took {profile.seconds:.0f} s."
     )
     for doubt in profile.doubts:
         console.print(doubt, style="yellow")

@@ -8,7 +8,6 @@ from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
-from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 
@@ -22,7 +21,7 @@ def shrink_to_limits(plan: ResolvedPlan, model: Model, settings: StudySettings, 
     Latency is predicted where there is a latency model of the device, and then has to keep the limit by the median
     error of the predictions; else it is measured. Limits of metrics say nothing before the training. Under masks,
     bytes and non-zero parameters count as their lower bounds. Groups of one tie keep one share, kept channels stay
-    multiples of the space's rounding, and no group falls below its minimum.
+    allowed ones, and no group falls below its minimum.
 
     Args:
         plan: Resolved plan.
@@ -48,13 +47,11 @@ def shrink_to_limits(plan: ResolvedPlan, model: Model, settings: StudySettings, 
         return plan
     topology = model.topology
     table = CostTable.of(topology)
-    rounding = settings.structure.rounding(None if model.latency is None else model.latency.rounding)
-    floor, grain = width_bounds(table, settings.structure.max_ratio, rounding)
+    allowed = settings.structure.allowed_widths(table, None if model.latency is None else model.latency.grains)
     widths = np.array([plan.widths[name] for name in table.names], dtype=np.float64)
-    floor = np.minimum(floor, widths)
 
     def at(factor: float) -> ResolvedPlan:
-        fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
+        fewer = np.minimum(allowed.down(widths * factor), widths)
         return plan.with_widths(dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), topology)
 
     low, high = 0.0, 1.0

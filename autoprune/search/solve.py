@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
@@ -13,14 +13,17 @@ from autoprune.records.layer_table import LayerTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.search.allocation.latency_model import fit_latency, latency_model_of, timed_models
-from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
+from autoprune.search.allocation.latency_model import LatencyModel, fit_latency, latency_model_of, timed_models
+from autoprune.search.allocation.rounding import TOLERANCE
+from autoprune.search.allocation.solver import Allocation, allocate
 from autoprune.search.space.setting_groups import LATENCY_COST
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.cost import STRUCTURE_COSTS
 
 #: Costs that a budget can refer to.
 SOLVE_COSTS = (*STRUCTURE_COSTS, LATENCY_COST)
+#: Most further solutions where the first one misses its budget.
+_CORRECTIONS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +72,46 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
     names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
     groups = dict(zip(tied.names, names, strict=True))
     profile = run.folder.read_device_profile()
-    model = _latency(run, profile, ties, notes) if cost == LATENCY_COST else CostModel.of_table(tied, cost)
-    rounding = space.structure.rounding(None if profile is None else profile.rounding)
-    floor, grain = width_bounds(tied, space.structure.max_ratio, rounding)
-    found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
+    latency = _latency(run, profile, notes) if cost == LATENCY_COST else None
+    model = CostModel.of_table(tied, cost) if latency is None else latency.cost_model(leaders=ties)
+    allowed = space.structure.allowed_widths(tied, None if profile is None else profile.grains)
+
+    def spread(found: Allocation) -> dict[str, int]:
+        return {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
+
+    def predicted(found: Allocation) -> float:
+        return found.share if latency is None else latency.ratio(spread(found)) / latency.ratio({})
+
+    summed = None if sensitivity is None else sensitivity.summed(groups)
+    found = _at_budget(lambda aim: allocate(model, summed, aim, allowed), budget, predicted)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
-    spread = {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
     widths = model.as_array(found.widths)
     shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in STRUCTURE_COSTS}
     if cost not in shares:
         shares[cost] = found.share
     return SolvedAllocation(
-        allocation=replace(found, widths={name: spread[name] for name in table.names}),
+        allocation=replace(found, widths={name: spread(found)[name] for name in table.names}),
         cost=cost,
         shares=shares,
         channels=dict(zip(table.names, table.channels, strict=True)),
         notes=tuple(notes),
     )
+
+
+def _at_budget(solve: Callable[[float], Allocation], budget: float, cost: Callable[[Allocation], float]) -> Allocation:
+    """Solve for a budget of a cost that a solver knows approximately, as that of latency off the grain of widths."""
+    aim, best = budget, solve(budget)
+    best = found = replace(best, share=cost(best))
+    for _ in range(_CORRECTIONS):
+        if abs(found.share - budget) <= TOLERANCE * budget:
+            break
+        aim = min(max(aim * budget / found.share, 1e-3), 1.0)
+        found = solve(aim)
+        found = replace(found, share=cost(found))
+        if abs(found.share - budget) < abs(best.share - budget):
+            best = found
+    return replace(best, budget=budget, exact=abs(best.share - budget) <= TOLERANCE * budget)
 
 
 def _read(run: Run) -> tuple[CostTable, Sequence[int]]:
@@ -113,8 +138,8 @@ def _sensitivity(run: Run, table: CostTable, notes: list[str]) -> Sensitivity | 
     return found.sensitivity
 
 
-def _latency(run: Run, profile: DeviceProfile | None, ties: Sequence[int], notes: list[str]) -> CostModel:
-    """Return the cost model of the tied groups, from the device profile and the measured candidates."""
+def _latency(run: Run, profile: DeviceProfile | None, notes: list[str]) -> LatencyModel:
+    """Return the latency model, from the device profile and the measured candidates."""
     measured = timed_models(run.records)
     if profile is None:
         fit = fit_latency(LayerTable.of_costs(_read(run)[0]), [one for one in measured if not one.dropped])
@@ -124,4 +149,4 @@ def _latency(run: Run, profile: DeviceProfile | None, ties: Sequence[int], notes
         f"Latency by a model of {fit.models} timed models: off by {fit.error:.1%} in the median and {fit.worst:.1%} at "
         "most on those that it has not seen."
     )
-    return fit.cost_model(leaders=ties)
+    return fit

@@ -20,7 +20,6 @@ from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import check_block_count, check_ranking, planned_widths
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
-from autoprune.search.settings import StudySettings
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
 from autoprune.search.space.settings import SpaceSettings
@@ -34,21 +33,6 @@ from autoprune.trial.context import TrialContext
 
 #: Remedy in errors before a study has begun.
 NOTHING_WRITTEN = "Nothing was written: mend the code and start again."
-
-
-def check_grain(settings: StudySettings, topology: Topology) -> None:
-    """Refuse widths off the grain where latency is predicted: the model is fitted on it, and far off below it.
-
-    Args:
-        settings: Settings of the study.
-        topology: Structure of the dense model.
-
-    Raises:
-        ConfigurationError: Predicted latencies decide, and widths have no grain.
-    """
-    if topology.groups and settings.predicts_latency and settings.structure.round_to == 1:
-        wants = "be 'device' or a grain > 1 where search.cost or measure.latency_when has latency predicted"
-        raise ConfigurationError(error_message("structure.round_to", wants, settings.structure.round_to))
 
 
 def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterable[str]) -> None:
@@ -162,6 +146,19 @@ def lengths_within_reach(space: SpaceSettings, topology: Topology) -> list[int]:
     narrowest = reach(space.changed({"structure.round_to": 1}), topology)["smallest"] if topology.groups else {}
     blocks = [block.name for block in topology.blocks]
     return sorted({fewest, most, space.lengthened(most, topology.share(narrowest, blocks))})
+
+
+def check_latency(context: TrialContext) -> None:
+    """Prepare the dense model for each latency profile and call it once, as the trials do.
+
+    Args:
+        context: Context of the trials, which keeps what was prepared.
+
+    Raises:
+        ConfigurationError: The dense model does not run under a profile; one message for all profiles.
+    """
+    with user_code("The rehearsal of the latency", NOTHING_WRITTEN):
+        context.costs.check_profiles()
 
 
 def check_plan(plan: PruningPlan, context: TrialContext) -> None:

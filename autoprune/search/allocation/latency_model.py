@@ -12,9 +12,10 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.front.dominance import rank_correlation
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import Monomial
-from autoprune.records.device_profile import DeviceProfile, TimedModel, rounding_of
+from autoprune.records.device_profile import DeviceProfile, TimedModel
 from autoprune.records.layer_table import LayerTable
 from autoprune.records.measurement import DEFAULT_PROFILE, PREDICTION, Latency
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.cost_model import CostModel, CostPolynomial
 
 #: Fewest different architectures for a fit.
@@ -23,8 +24,10 @@ MIN_TIMED_MODELS = 8
 _FOLDS = 10
 #: Relative error of the model itself, which is added to that of each measurement.
 _MODEL_ERROR = 0.02
-#: Units whose work may take longer where a width is off its grain.
-_OFF_GRAIN_UNITS = ("multiply_adds", "outputs")
+#: Number of further prices: of padded work, of work off the grain, of work below one grain.
+_FURTHER = 3
+#: Units whose work may take longer off the grain and below it.
+_SLOWER_UNITS = ("multiply_adds", "outputs")
 #: Half the 95 % interval of errors with a median magnitude of 1.
 _INTERVAL = 1.96 / 0.6745
 #: Penalties of the squared shares of the dense latency: of a price that all layers of a kind have in common, and of
@@ -36,14 +39,17 @@ _COMMON, _OWN = 1e-4, 1.0
 class LatencyModel:
     """Latency as a share of the dense model's: a constant, and prices of the work of each layer.
 
-    Widths count as the next multiple of their group's grain, as runtimes pad them; work on widths off the grain has a
-    further price. All prices are >= 0, so that latency never falls as the number of multiples grows.
+    Work counts by the widths as they are, and by these padded to the next fast ones: the next multiple of the group's
+    grain, or below one grain its half, its quarter and so on. How much of the price is for which, models off the grain
+    tell. Work of layers with a width that is above one grain and no multiple of it, and work of layers with a width
+    below one grain, have further prices. All prices are >= 0, so that latency never falls as the number of multiples
+    grows.
 
     Attributes:
         table: Work of the layers.
-        grains: Distance between fast widths of each group, [groups].
+        grain: Distance between fast widths of each group, [groups].
         prices: Price of each entry of the table's work, and the constant, [work + 1].
-        off_grain: Further price of each entry where a width is off its grain, [work].
+        further: Prices of padded work, of work off the grain and of work below one grain, [3, work].
         error: Median relative error for models that were held out.
         worst: Largest relative error for models that were held out.
         rank: Rank correlation of the predictions for held-out models with the measurements.
@@ -53,9 +59,9 @@ class LatencyModel:
     """
 
     table: LayerTable
-    grains: np.ndarray
+    grain: np.ndarray
     prices: np.ndarray
-    off_grain: np.ndarray
+    further: np.ndarray
     error: float
     worst: float
     rank: float
@@ -64,10 +70,9 @@ class LatencyModel:
     backend: str = ""
 
     @property
-    def rounding(self) -> dict[str, int]:
-        """Group name -> grain for its widths, see `rounding_of`."""
-        grains = self.grains.astype(int).tolist()
-        return rounding_of(self.table, dict(zip(self.table.names, grains, strict=True)))
+    def grains(self) -> dict[str, int]:
+        """Group name -> distance between fast widths."""
+        return dict(zip(self.table.names, self.grain.astype(int).tolist(), strict=True))
 
     def ratio(self, widths: Mapping[str, int], dropped: Sequence[str] = ()) -> float:
         """Predict the latency of a cut model.
@@ -80,8 +85,8 @@ class LatencyModel:
             Share of the dense model's latency.
         """
         one = TimedModel(widths=widths, dropped=tuple(dropped), ratio=1.0, half_width=0.0)
-        aligned, off = _work(self.table, self.grains, [one])
-        return float((aligned @ self.prices)[0] + (off @ self.off_grain)[0])
+        work, further = _work(self.table, self.grain, [one])
+        return float((work @ self.prices)[0] + (further[0] * self.further).sum())
 
     def predict(self, widths: Mapping[str, int], dropped: Sequence[str] = ()) -> Latency:
         """Predict the latency of a cut model.
@@ -108,7 +113,7 @@ class LatencyModel:
         )
 
     def cost_model(self, dropped: Sequence[str] = (), leaders: Sequence[int] | None = None) -> CostModel:
-        """Build the cost "latency_ms" for a solver. It holds for widths on the grain, and is linear between them.
+        """Build the cost "latency_ms" for a solver. It holds for multiples of the grain, and is too low off it.
 
         Args:
             dropped: Names of the blocks that are dropped.
@@ -118,6 +123,7 @@ class LatencyModel:
             The cost model, whose dense cost is that of the model with all of its blocks.
         """
         costs, prices = self.table.costs(), self.prices.copy()
+        prices[:-1] += self.further[0]
         prices[list(self.table.dropped(dropped))] = 0.0
         merged: dict[tuple[int, ...], float] = {}
         for term, price in zip(costs.terms, prices.tolist(), strict=True):
@@ -199,12 +205,12 @@ def fit_latency(
     problem = _Problem.of(table, spacing, timed)
     predicted = problem.held_out()
     errors = np.abs(predicted / problem.ratios - 1.0)
-    prices, off_grain = problem.prices(problem.solve(np.ones(len(timed), dtype=bool)))
+    prices, more = problem.prices(problem.solve(np.ones(len(timed), dtype=bool)))
     return LatencyModel(
         table=table,
-        grains=spacing,
+        grain=spacing,
         prices=prices,
-        off_grain=off_grain,
+        further=more,
         error=float(np.median(errors)),
         worst=float(errors.max()),
         rank=float(np.nan_to_num(rank_correlation(predicted, problem.ratios))),
@@ -212,25 +218,38 @@ def fit_latency(
     )
 
 
-def _work(table: LayerTable, grains: np.ndarray, models: Sequence[TimedModel]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the work of each model with a 1 for the constant, [n, work + 1], and that off the grain, [n, work]."""
-    costs, dense = table.costs(), np.array(table.channels, dtype=np.float64)
-    polynomial = CostPolynomial.of(costs, np.array([term.multiply_adds for term in costs.terms]))
+def _work(table: LayerTable, grain: np.ndarray, models: Sequence[TimedModel]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the work of each model with a 1 for the constant, [n, work + 1], and that with further prices.
+
+    The latter, [n, 3, work], is the work at padded widths, the work off the grain, and that below one grain.
+    """
+    dense = np.array(table.channels, dtype=np.float64)
     widths = np.array(
         [[one.widths.get(name, whole) for name, whole in zip(table.names, dense, strict=True)] for one in models],
         dtype=np.float64,
     ).reshape(len(models), len(dense))
-    sizes = polynomial.sizes(np.ceil(widths / grains - 1e-9) * grains) * polynomial.prices
-    work = np.zeros((len(models), len(costs.terms)))
-    work[:, [term.multiply_adds != 0 for term in costs.terms]] = sizes
-    for row, one in enumerate(models):
-        work[row, list(table.dropped(one.dropped))] = 0.0
+    whole = (np.ceil(dense / grain) * grain).astype(int).tolist()  # a runtime pads the dense width as well
+    fast = AllowedWidths.of([1] * len(dense), grain.astype(int).tolist(), whole)
+    padded = np.array([fast.up(row) for row in widths]).reshape(widths.shape)
+    work, filled = (_sizes(table, models, filling) for filling in (widths, padded))
     touched = np.zeros((len(dense), len(table.work)))
     for entry, part in enumerate(table.work):
-        if part.unit in _OFF_GRAIN_UNITS:
+        if part.unit in _SLOWER_UNITS:
             touched[list(table.groups_of(entry)), entry] = 1.0
-    off = (widths % grains != 0).astype(np.float64) @ touched > 0
-    return work, work[:, :-1] * off
+    off, narrow = (widths > grain) & (widths % grain != 0), widths < grain
+    slower = [work[:, :-1] * (where.astype(np.float64) @ touched > 0) for where in (off, narrow)]
+    return work, np.stack([filled[:, :-1], *slower], axis=1)
+
+
+def _sizes(table: LayerTable, models: Sequence[TimedModel], widths: np.ndarray) -> np.ndarray:
+    """Compute the work of models of these widths without their dropped blocks, and a 1, [n, work + 1]."""
+    costs = table.costs()
+    polynomial = CostPolynomial.of(costs, np.array([term.multiply_adds for term in costs.terms]))
+    work = np.zeros((len(models), len(costs.terms)))
+    work[:, [term.multiply_adds != 0 for term in costs.terms]] = polynomial.sizes(widths) * polynomial.prices
+    for row, one in enumerate(models):
+        work[row, list(table.dropped(one.dropped))] = 0.0
+    return work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -241,32 +260,26 @@ class _Problem:
         ratios: Measured ratios, [n].
         certainty: Weight of each row, with mean 1, [n].
         features: Value of each feature, [n, features].
-        aligned: What each feature adds to the prices, [features, work + 1].
-        off: What each feature adds to the prices off the grain, [features, work].
-        penalties: Penalty of each feature's square, [features].
+        basis: Prices that each feature adds.
     """
 
     ratios: np.ndarray
     certainty: np.ndarray
     features: np.ndarray
-    aligned: np.ndarray
-    off: np.ndarray
-    penalties: np.ndarray
+    basis: _Basis
 
     @classmethod
-    def of(cls, table: LayerTable, grains: np.ndarray, timed: Sequence[TimedModel]) -> _Problem:
-        aligned, off, penalties = _features(table, grains)
-        work, off_work = _work(table, grains, timed)
+    def of(cls, table: LayerTable, grain: np.ndarray, timed: Sequence[TimedModel]) -> _Problem:
+        basis = _Basis.of(table, grain)
+        work, further = _work(table, grain, timed)
         ratios = np.array([one.ratio for one in timed])
         spread = np.hypot([one.half_width / 2 for one in timed], _MODEL_ERROR)
         certainty = 1.0 / spread
         return cls(
             ratios=ratios,
             certainty=certainty / certainty.mean(),
-            features=work @ aligned.T + off_work @ off.T,
-            aligned=aligned,
-            off=off,
-            penalties=penalties,
+            features=work @ basis.prices.T + further.reshape(len(timed), -1) @ basis.further.T,
+            basis=basis,
         )
 
     def solve(self, rows: np.ndarray) -> np.ndarray:
@@ -275,7 +288,7 @@ class _Problem:
 
         certainty = self.certainty[rows]
         scaled = self.features[rows] * (certainty / self.ratios[rows])[:, None]
-        ridge = np.diag(np.sqrt(self.penalties * rows.sum()))
+        ridge = np.diag(np.sqrt(self.basis.penalties * rows.sum()))
         target = np.concatenate([certainty, np.zeros(len(ridge))])
         return np.asarray(nnls(np.vstack([scaled, ridge]), target, maxiter=50 * len(ridge))[0])
 
@@ -287,32 +300,43 @@ class _Problem:
         return predicted
 
     def prices(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the prices of the work and of work off the grain."""
-        return coefficients @ self.aligned, coefficients @ self.off
+        """Return the prices of the work, [work + 1], and the further ones, [3, work]."""
+        return coefficients @ self.basis.prices, (coefficients @ self.basis.further).reshape(_FURTHER, -1)
 
 
-def _features(table: LayerTable, grains: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Build the rows `aligned` and `off` of each feature, and its penalty."""
-    whole = _work(table, grains, [TimedModel(widths={}, ratio=1.0, half_width=0.0)])[0][0, :-1]
-    count = len(table.work)
-    aligned, off, penalties = [np.append(np.zeros(count), 1.0)], [np.zeros(count)], [0.0]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Basis:
+    """What each feature adds to the prices.
 
-    def add(prices: np.ndarray, off_grain: np.ndarray, penalty: float) -> None:
-        aligned.append(np.append(prices, 0.0))
-        off.append(off_grain)
-        penalties.append(penalty)
+    Attributes:
+        prices: Prices of the work and the constant, [features, work + 1].
+        further: Further prices, [features, 3 work].
+        penalties: Penalty of each feature's square, [features].
+    """
 
-    for kind, unit in dict.fromkeys((one.kind, one.unit) for one in table.work):
-        common = np.array([(one.kind, one.unit) == (kind, unit) for one in table.work]) * (whole > 0)
-        if not common.any():
-            continue
-        prices = common / (whole @ common)
-        add(prices, np.zeros(count), _COMMON)
-        if unit in _OFF_GRAIN_UNITS and (grains > 1).any():
-            add(np.zeros(count), prices, _COMMON)
-    for entry, one in enumerate(table.work):
-        if one.unit != "calls" and whole[entry] > 0:
-            own = np.zeros(count)
-            own[entry] = 1.0 / whole[entry]
-            add(own, np.zeros(count), _OWN)
-    return np.array(aligned), np.array(off), np.array(penalties)
+    prices: np.ndarray
+    further: np.ndarray
+    penalties: np.ndarray
+
+    @classmethod
+    def of(cls, table: LayerTable, grain: np.ndarray) -> _Basis:
+        """Build the features: the constant, common prices of the layers of a kind, and prices of single layers."""
+        whole = _sizes(table, [TimedModel(widths={}, ratio=1.0, half_width=0.0)], np.array([table.channels], float))
+        dense, count = whole[0, :-1], len(table.work)
+        rows = [(np.append(np.zeros(count), 1.0), np.zeros(_FURTHER * count), 0.0)]
+        for kind, unit in dict.fromkeys((one.kind, one.unit) for one in table.work):
+            common = np.array([(one.kind, one.unit) == (kind, unit) for one in table.work]) * (dense > 0)
+            if not common.any():
+                continue
+            prices = common / (dense @ common)
+            rows.append((np.append(prices, 0.0), np.zeros(_FURTHER * count), _COMMON))
+            fitting = np.eye(_FURTHER)[: _FURTHER if unit in _SLOWER_UNITS else 1]
+            if unit != "calls" and (grain > 1).any():
+                rows += [(np.zeros(count + 1), np.kron(one, prices), _COMMON) for one in fitting]
+        for entry, one in enumerate(table.work):
+            if one.unit != "calls" and dense[entry] > 0:
+                own = np.zeros(count + 1)
+                own[entry] = 1.0 / dense[entry]
+                rows.append((own, np.zeros(_FURTHER * count), _OWN))
+        prices, further, penalties = zip(*rows, strict=True)
+        return cls(prices=np.array(prices), further=np.array(further), penalties=np.array(penalties))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.cost_model import CostModel
 
 #: Largest relative difference between the cost and a budget that is hit.
@@ -18,102 +18,6 @@ _FINE = 0.002
 _MOST_FREE = 64
 #: Groups that are searched together, widths to either side of each, sets per round, random sets after them, rounds.
 _WINDOW, _REACH, _WINDOWS, _RANDOM, _ROUNDS = 5, 2, 6, 12, 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AllowedWidths:
-    """Allowed widths: multiples of a grain from the floor on, and the dense width. All arrays are float [groups].
-
-    Attributes:
-        base: Narrowest width.
-        grain: Distance between allowed widths.
-        top: Dense width.
-    """
-
-    base: np.ndarray
-    grain: np.ndarray
-    top: np.ndarray
-
-    @classmethod
-    def of(cls, floor: np.ndarray, grain: np.ndarray, channels: np.ndarray) -> AllowedWidths:
-        """Build the allowed widths of some groups.
-
-        Args:
-            floor: Fewest channels, rounded up to the grain.
-            grain: Distance between allowed widths.
-            channels: Dense widths.
-
-        Returns:
-            The allowed widths.
-        """
-        return cls(base=np.minimum(np.ceil(floor / grain - 1e-9) * grain, channels), grain=grain, top=channels)
-
-    def down(self, exact: np.ndarray) -> np.ndarray:
-        """Find the largest allowed width at or below each width.
-
-        Args:
-            exact: Float [groups].
-
-        Returns:
-            Float [groups]; the base where there is none below.
-        """
-        steps = np.maximum(np.floor((exact - self.base) / self.grain + 1e-9), 0.0)
-        whole = exact >= self.top - 1e-9
-        return np.asarray(np.where(whole, self.top, np.minimum(self.base + steps * self.grain, self.top)))
-
-    def up(self, exact: np.ndarray) -> np.ndarray:
-        """Find the smallest allowed width at or above each width.
-
-        Args:
-            exact: Float [groups].
-
-        Returns:
-            Float [groups]; dense where there is none above.
-        """
-        steps = np.maximum(np.ceil((exact - self.base) / self.grain - 1e-9), 0.0)
-        return np.asarray(np.minimum(self.base + steps * self.grain, self.top))
-
-    def nearest(self, exact: np.ndarray) -> np.ndarray:
-        """Find the nearest allowed width, the narrower of two that are equally near.
-
-        Args:
-            exact: Float [groups].
-
-        Returns:
-            Float [groups].
-        """
-        low, high = self.down(exact), self.up(exact)
-        return np.where(exact - low <= high - exact, low, high)
-
-    def neighbours(self, widths: np.ndarray, group: int, reach: int) -> np.ndarray:
-        """List the allowed widths of one group near its current one.
-
-        Args:
-            widths: Allowed widths, [groups].
-            group: Number of the group.
-            reach: Most steps away.
-
-        Returns:
-            Widths, ascending.
-        """
-        base, grain, top = self.base[group], self.grain[group], self.top[group]
-        last = np.ceil((top - base) / grain - 1e-9)
-        here = last if widths[group] >= top else round((widths[group] - base) / grain)
-        steps = np.arange(max(here - reach, 0), min(here + reach, last) + 1)
-        return np.asarray(np.minimum(base + steps * grain, top))
-
-    def rounding_interval(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the fractional widths that round to given allowed ones.
-
-        Args:
-            widths: Allowed widths, [groups].
-
-        Returns:
-            Lower and upper ends, each [groups]; 0 below the narrowest width and infinity above dense.
-        """
-        below, above = self.down(widths - 1e-6), self.up(widths + 1e-6)
-        low = np.where(widths <= self.base, 0.0, (widths + below) / 2)
-        return low, np.where(widths >= self.top, np.inf, (widths + above) / 2)
 
 
 def round_to_budget(cost_model: CostModel, exact: np.ndarray, budget: float, allowed: AllowedWidths) -> np.ndarray:
@@ -153,7 +57,7 @@ def _repaired(cost_model: CostModel, exact: np.ndarray, budget: float, allowed: 
         free = np.flatnonzero(other != widths)
         if not len(free):
             break
-        apart = np.abs(other - exact)[free] / allowed.grain[free]
+        apart = np.abs(other - exact)[free] / (high - low)[free]
         free = free[np.argsort(apart, kind="stable")[:_MOST_FREE]]
         flips = _flips(cost_model, (widths, other), free, (error, budget))
         turned = widths.copy()
@@ -204,7 +108,7 @@ def _searched(
         rows[:, window] = found
         part = cost_model.part(window)
         errors = np.abs(error + (part.cost(rows) - part.cost(widths)) / cost_model.dense)
-        apart = (((found - exact[window]) / allowed.grain[window]) ** 2).sum(axis=1)
+        apart = ((allowed.steps(found, window) - allowed.steps(exact)[window]) ** 2).sum(axis=1)
         inside = errors <= tolerance * (1 - 1e-9)
         best = int(np.argmin(np.where(inside, apart, np.inf))) if inside.any() else int(np.argmin(errors))
         if errors[best] < abs(error):
@@ -218,7 +122,7 @@ def _windows(cost_model: CostModel, widths: np.ndarray, allowed: AllowedWidths) 
     if not len(free):
         return
     rows = np.tile(widths, (len(free), 1))
-    grown = np.where(widths >= allowed.top, allowed.down(widths - 1e-6), allowed.up(widths + 1e-6))
+    grown = np.where(widths >= allowed.top, allowed.down(widths - 1e-3), allowed.up(widths + 1e-3))
     rows[np.arange(len(free)), free] = grown[free]
     order = free[np.argsort(np.abs(cost_model.shares(rows) - cost_model.share(widths)), kind="stable")]
     stride = -(-len(order) // _WINDOW)

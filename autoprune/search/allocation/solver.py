@@ -9,10 +9,10 @@ import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.plan.validation import is_finite
-from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.search.allocation.rounding import TOLERANCE, AllowedWidths, round_to_budget
+from autoprune.search.allocation.rounding import TOLERANCE, round_to_budget
 
 #: Share of a group's channels, at least one channel, that one step of the path removes.
 _STEP = 1 / 24
@@ -62,40 +62,8 @@ class Allocation:
     exact: bool
 
 
-def width_bounds(
-    table: CostTable, max_ratio: float, round_to: int | Mapping[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the fewest channels of each group, and the grain of its widths.
-
-    The fewest channels follow from max_ratio and the group's own minimum, rounded up to the grain, never above dense.
-
-    Args:
-        table: Table of costs.
-        max_ratio: Largest share of one group that may be removed, in (0, 1).
-        round_to: Grain of widths, >= 1, or one for each group by name; attention heads have grain 1.
-
-    Returns:
-        Fewest channels, and grain, both float [groups].
-    """
-    channels = np.array(table.channels, dtype=np.float64)
-    grains = round_to if isinstance(round_to, Mapping) else dict.fromkeys(table.names, round_to)
-    grain = np.array(
-        [
-            1.0 if kind == "heads" else float(grains.get(name, 1))
-            for name, kind in zip(table.names, table.kinds, strict=True)
-        ]
-    )
-    fewest = np.maximum(1.0, np.ceil(channels * (1.0 - max_ratio) - 1e-9))
-    fewest = np.maximum(fewest, np.array(table.least, dtype=np.float64))
-    return np.asarray(np.minimum(np.ceil(fewest / grain) * grain, channels)), grain
-
-
 def allocate(
-    cost_model: CostModel,
-    sensitivity: Sensitivity | None,
-    budget: float,
-    floor: np.ndarray,
-    grain: np.ndarray | None = None,
+    cost_model: CostModel, sensitivity: Sensitivity | None, budget: float, allowed: AllowedWidths
 ) -> Allocation:
     """Find the widths for a budget that lose the least by the scan; widths of a uniform ratio without a scan.
 
@@ -103,8 +71,7 @@ def allocate(
         cost_model: Any cost; the scan is the same for all.
         sensitivity: The scan; None for a uniform ratio.
         budget: Share of dense, in (0, 1].
-        floor: Fewest channels, from `width_bounds`.
-        grain: Grain of widths, from `width_bounds`; None for 1.
+        allowed: Allowed widths.
 
     Returns:
         The allocation.
@@ -116,8 +83,8 @@ def allocate(
         raise ConfigurationError(error_message("a budget", "lie in (0, 1], as a share of the dense cost", budget))
     shape = np.ones_like(cost_model.channels)
     if sensitivity is not None and cost_model.names:
-        shape = solve(cost_model, sensitivity, floor).at(budget) / cost_model.channels
-    widths = scale_to_budget(cost_model, shape, budget, floor, grain)
+        shape = solve(cost_model, sensitivity, allowed.base).at(budget) / cost_model.channels
+    widths = scale_to_budget(cost_model, shape, budget, allowed)
     share = cost_model.share(widths)
     return Allocation(
         budget=budget,
@@ -177,24 +144,19 @@ def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) ->
     return AllocationPath(widths=np.array(rows), shares=np.array(costs) / cost_model.dense)
 
 
-def scale_to_budget(
-    cost_model: CostModel, shape: np.ndarray, budget: float, floor: np.ndarray, grain: np.ndarray | None = None
-) -> np.ndarray:
-    """Multiply keep shares by one factor, within [floor, dense], until the cost is `budget` of dense.
+def scale_to_budget(cost_model: CostModel, shape: np.ndarray, budget: float, allowed: AllowedWidths) -> np.ndarray:
+    """Multiply keep shares by one factor, within the allowed widths, until the cost is `budget` of dense.
 
     Args:
         cost_model: Any cost.
         shape: Relative keep shares, > 0, [groups].
         budget: Share of dense.
-        floor: Fewest channels of each group, [groups].
-        grain: Grain of widths, [groups]; None for 1. The dense width is always allowed.
+        allowed: Allowed widths.
 
     Returns:
-        Whole widths [groups] whose cost is within 1 % of the budget, or as near as rounding allows; the nearest
-            reachable
-        ones if the budget is out of reach.
+        Allowed widths [groups] whose cost is within 1 % of the budget, or as near as rounding allows; the nearest
+        reachable ones if the budget is out of reach.
     """
-    allowed = AllowedWidths.of(floor, np.ones_like(floor) if grain is None else grain, cost_model.channels)
     return round_to_budget(cost_model, fractional_widths(cost_model, shape, budget, allowed), budget, allowed)
 
 

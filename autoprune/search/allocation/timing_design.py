@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.records.layer_table import LayerTable
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 
+#: Profiles by an earlier set of models are made anew: they know nothing of widths below one grain.
+DESIGN_VERSION = 2
 #: Smallest share of the channels that a design keeps in the mean.
-_NARROWEST = 0.1
+_NARROWEST = 0.03
+#: One model in so many has any widths, on the grain or off it.
+_ANY_WIDTHS = 5
 #: Standard deviations of the logarithm to base 2 of a group's share: uniform, mildly and wildly different groups.
 _SPREADS = (0.0, 0.5, 1.0)
 #: Share of the blocks that go, in every second model of those that lose blocks.
@@ -35,12 +40,13 @@ class Cut:
 def timing_design(table: LayerTable, grains: Mapping[str, int], seed: int = 0) -> Iterator[Cut]:
     """Propose cuts without end; any number of the first ones covers budgets, widths and depths.
 
-    The share of channels that stay runs from all to a tenth, groups differ by none to a wide spread around it, and
-    where the model has blocks that can be dropped, every second cut drops some.
+    The share of channels that stay runs from all to a thirtieth, so that some groups are narrower than one grain, and
+    groups differ by none to a wide spread around it. Four of five cuts have widths that rounding to the grain allows,
+    and the fifth any widths. Where the model has blocks that can be dropped, every second cut drops some.
 
     Args:
         table: Work of the layers, with the groups.
-        grains: Group name -> distance between the widths.
+        grains: Group name -> distance between fast widths.
         seed: Seed of the spreads and of the choice of blocks.
 
     Yields:
@@ -48,14 +54,15 @@ def timing_design(table: LayerTable, grains: Mapping[str, int], seed: int = 0) -
     """
     random = np.random.default_rng(seed)
     channels = np.array(table.channels, dtype=np.float64)
-    spacing = np.array([grains.get(name, 1) for name in table.names])
+    fast = AllowedWidths.of(table.least, [grains.get(name, 1) for name in table.names], table.channels)
+    every = AllowedWidths.of(table.least, [1] * len(channels), table.channels)
     blocks, number = sorted(table.blocks), 0
     while True:
         share = _NARROWEST ** ((number + 1) * _GOLDEN % 1)
         spread = _SPREADS[number % len(_SPREADS)]
         exact = channels * share * np.exp2(spread * random.normal(size=len(channels)))
-        rounded = np.ceil(np.maximum(exact, table.least) / spacing) * spacing
-        widths = np.minimum(rounded, channels).astype(int).tolist()
+        allowed = every if number % _ANY_WIDTHS == _ANY_WIDTHS - 1 else fast
+        widths = allowed.nearest(exact).astype(int).tolist()
         gone: tuple[str, ...] = ()
         if blocks and number % 2:
             chance = _DROPPED[number // 2 % len(_DROPPED)]

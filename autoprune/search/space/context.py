@@ -13,14 +13,14 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.widths import planned_widths
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.latency_model import LatencyModel
-from autoprune.search.allocation.rounding import AllowedWidths
-from autoprune.search.allocation.solver import AllocationPath, solve, width_bounds
+from autoprune.search.allocation.solver import AllocationPath, solve
 from autoprune.search.space.build import build_plan, dropped
 from autoprune.search.space.encode import defaults, distributions, parameters_of
 from autoprune.search.space.parameter import Parameters, ParameterValue
-from autoprune.search.space.setting_groups import LATENCY_COST, NO_MASKS, SCORED_MODES
+from autoprune.search.space.setting_groups import LATENCY_COST, NO_MASKS
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.ties import leaders
 from autoprune.structure.topology import Topology
@@ -72,12 +72,9 @@ class SpaceContext:
 
     @functools.cached_property
     def allowed_widths(self) -> AllowedWidths:
-        """Return the allowed widths of each tie. Widths that follow from scores are not rounded."""
+        """Return the allowed widths of each tie."""
         table = CostTable.of(self.topology).tied(self.leaders)
-        rounded = {*self.settings.structure.modes} - {*SCORED_MODES}
-        rounding = self.settings.structure.rounding(None if self.latency is None else self.latency.rounding)
-        floor, grain = width_bounds(table, self.settings.structure.max_ratio, rounding if rounded else 1)
-        return AllowedWidths.of(floor, grain, np.array(table.channels, dtype=np.float64))
+        return self.settings.structure.allowed_widths(table, None if self.latency is None else self.latency.grains)
 
     @functools.cached_property
     def path(self) -> AllocationPath | None:

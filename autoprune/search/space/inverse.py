@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.search.allocation.rounding import AllowedWidths
 
 #: Weight of the parameters' size against the distance of the widths.
 _SIZE_PENALTY = 1e-3

@@ -106,12 +106,11 @@ class ScaledSpace:
             low=np.array([one.low for one in self.shape_parameters]),
             high=np.array([one.high for one in self.shape_parameters]),
         )
+        allowed = self.context.allowed_widths
         best, least = np.zeros(len(self.shape_parameters)), math.inf
         baselines = (best, np.array([one.solved for one in self.shape_parameters]))
-        for values in itertools.chain(baselines, invert_widths(columns, widths, cost, self.context.allowed_widths)):
-            apart = float(
-                np.abs((self._widths(cost, budget, values) - widths) / self.context.allowed_widths.grain).sum()
-            )
+        for values in itertools.chain(baselines, invert_widths(columns, widths, cost, allowed)):
+            apart = float(np.abs(allowed.steps(self._widths(cost, budget, values)) - allowed.steps(widths)).sum())
             if apart < least:
                 best, least = values, apart
             if least == 0:

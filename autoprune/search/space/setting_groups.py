@@ -28,6 +28,8 @@ from autoprune.plan.rules import (
     ordered,
 )
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
+from autoprune.records.cost_table import CostTable
+from autoprune.search.allocation.allowed_widths import AllowedWidths, allowed_widths
 from autoprune.search.space.ties import TIES
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.groups import GROUP_KINDS
@@ -69,9 +71,10 @@ class StructureSettings:
             weights of zero.
         protect: Patterns of module names, such as "stem.*", whose channels are never pruned.
         max_ratio: Largest share of a group's channels to prune.
-        round_to: Kept channels of a group are all of them or a multiple of this number (8 or 16 suit most hardware).
-            "device" takes for each group the distance between fast widths that the device profile has found, which is
-            made where there is none. Heads of attention are not rounded. Holds for the modes "ratio" and "count".
+        round_to: Kept channels of a group are all of them or a multiple of this number (8 or 16 suit most hardware);
+            where fewer are kept, its half, its quarter and so on. "device" takes for each group the distance between
+            fast widths that the device profile has found, which is made where there is none. Heads of attention are
+            not rounded. Holds for the modes "ratio" and "count".
         tie: Groups that share one width: "none", "stage" (alike and consecutive at one resolution) or "shape".
         modes: How widths are chosen: "ratio" or "count" for each group, "threshold" (prunes channels whose score is
             below a multiple of their group's mean score), "ranking" (one ranking of all channels, pruned from the
@@ -101,18 +104,22 @@ class StructureSettings:
     def __post_init__(self) -> None:
         check_fields("the settings of structures", self, "structure")
 
-    def rounding(self, grains: Mapping[str, int] | None) -> int | Mapping[str, int]:
-        """Return the grain of all widths, or that of each group by name.
+    def allowed_widths(self, table: CostTable, grains: Mapping[str, int] | None) -> AllowedWidths:
+        """Find the widths that the groups of a model may have. Where all follow from scores, none are rounded.
 
         Args:
+            table: Costs of the model, whose groups may be tied.
             grains: Group name -> grain by the device profile; None before or without one.
 
         Returns:
-            `round_to`; in place of "device" the grains, 1 without a profile.
+            The allowed widths.
         """
+        round_to: int | Mapping[str, int] = {} if grains is None else grains
         if isinstance(self.round_to, int):
-            return self.round_to
-        return 1 if grains is None else grains
+            round_to = self.round_to
+        if set(self.modes) <= set(SCORED_MODES):
+            round_to = 1
+        return allowed_widths(table, self.max_ratio, round_to)
 
 
 @stored(Format(what="the settings of masks", optional=None, refuses_unknown=True))

@@ -17,7 +17,7 @@ from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.latency_model import LatencyModel
-from autoprune.search.allocation.solver import scale_to_budget, width_bounds
+from autoprune.search.allocation.solver import scale_to_budget
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.direct import DirectSpace
 from autoprune.search.space.guided import guided
@@ -141,10 +141,9 @@ def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, in
         Map from "smallest", "middle" and "largest" to widths by group name.
     """
     cost = CostModel(topology, settings.search.structure_cost)
-    table, structure = CostTable.of(topology), settings.structure
-    floor, grain = width_bounds(table, structure.max_ratio, structure.rounding(None))
-    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, grain)
-    rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
+    allowed = settings.structure.allowed_widths(CostTable.of(topology), None)
+    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, allowed)
+    rows = {"smallest": allowed.base, "middle": middle, "largest": cost.channels}
     return {
         label: {name: int(width) for name, width in zip(cost.names, widths, strict=True)}
         for label, widths in rows.items()

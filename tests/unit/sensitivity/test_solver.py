@@ -14,8 +14,9 @@ from autoprune.errors import ConfigurationError
 from autoprune.proof.discover import prove
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.search.allocation.allowed_widths import AllowedWidths, allowed_widths
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.search.allocation.solver import allocate, scale_to_budget, solve, width_bounds
+from autoprune.search.allocation.solver import allocate, scale_to_budget, solve
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
@@ -32,6 +33,12 @@ def topology_of(name: str) -> Topology:
 
 def groups() -> int:
     return len(topology_of("resnet").groups)
+
+
+def whole(model: CostModel, floor: np.ndarray | None = None) -> AllowedWidths:
+    """Every width from a floor on."""
+    least = np.ones_like(model.channels) if floor is None else floor
+    return AllowedWidths.of(least.astype(int).tolist(), [1] * len(least), model.channels.astype(int).tolist())
 
 
 def sensitivity(weights: dict[str, float]) -> Sensitivity:
@@ -104,7 +111,7 @@ def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name:
     # Whole widths of the path at no more than the budget, against a uniform allocation at no less.
     path = solve(model, found, floor)
     greedy = path.widths[int(np.argmax(path.shares <= budget))]
-    uniform = scale_to_budget(model, np.ones_like(model.channels), budget, floor)
+    uniform = scale_to_budget(model, np.ones_like(model.channels), budget, whole(model, floor))
     assert model.share(greedy) <= budget
     assert total_loss(found, model, greedy) < 0.6 * total_loss(found, model, uniform)
 
@@ -119,7 +126,7 @@ def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name:
 def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float, axis: str, floor_share: float) -> None:
     model = CostModel(topology_of("resnet"), axis)
     floor = np.maximum(1.0, np.ceil(model.channels * floor_share))
-    widths = scale_to_budget(model, np.array(shape), budget, floor)
+    widths = scale_to_budget(model, np.array(shape), budget, whole(model, floor))
     assert (widths == np.round(widths)).all()
     assert (widths >= floor).all()
     assert (widths <= model.channels).all()
@@ -134,9 +141,9 @@ def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
     model = CostModel(topology_of("resnet"), axis)
     floor = np.full_like(model.channels, 2.0)
     ones = np.ones_like(model.channels)
-    assert (scale_to_budget(model, ones, 1e-6, floor) == floor).all()
-    assert (scale_to_budget(model, ones, 1.0, floor) == model.channels).all()
-    assert (scale_to_budget(model, ones, 3.0, floor) == model.channels).all()
+    assert (scale_to_budget(model, ones, 1e-6, whole(model, floor)) == floor).all()
+    assert (scale_to_budget(model, ones, 1.0, whole(model, floor)) == model.channels).all()
+    assert (scale_to_budget(model, ones, 3.0, whole(model, floor)) == model.channels).all()
 
 
 def test_scaling_keeps_the_shape() -> None:
@@ -145,7 +152,7 @@ def test_scaling_keeps_the_shape() -> None:
     shape = np.ones_like(model.channels)
     wide = model.names.index("blocks.4.conv1")
     shape[wide] = 2.0
-    shares = scale_to_budget(model, shape, 0.1, np.ones_like(model.channels)) / model.channels
+    shares = scale_to_budget(model, shape, 0.1, whole(model)) / model.channels
     peer = model.names.index("blocks.5.conv1")
     assert shares[wide] == pytest.approx(2 * shares[peer], abs=2 / 32)
 
@@ -181,14 +188,14 @@ def test_the_path_is_the_greedy_one(name: str, axis: str) -> None:
 def test_an_allocation_says_whether_it_is_exact() -> None:
     model = CostModel(topology_of("resnet"), "multiply_adds")
     floor = np.maximum(1.0, np.ceil(model.channels * 0.3))
-    found = allocate(model, uneven(topology_of("resnet")), 0.5, floor)
+    found = allocate(model, uneven(topology_of("resnet")), 0.5, whole(model, floor))
     assert found.exact
     assert found.share == pytest.approx(0.5, rel=0.01)
     assert (
         found.share
         == topology_of("resnet").cost(dict(found.widths)).multiply_adds / topology_of("resnet").cost({}).multiply_adds
     )
-    nearest = allocate(model, uneven(topology_of("resnet")), 0.01, floor)
+    nearest = allocate(model, uneven(topology_of("resnet")), 0.01, whole(model, floor))
     assert not nearest.exact
     assert nearest.share == model.share(floor), "the smallest there is"
 
@@ -197,8 +204,8 @@ def test_an_allocation_says_whether_it_is_exact() -> None:
 @pytest.mark.parametrize("budget", [0.7, 0.35, 0.15])
 def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
     model = CostModel(topology_of("resnet"), axis)
-    scanned = allocate(model, uneven(topology_of("resnet")), budget, np.ones_like(model.channels))
-    uniform = allocate(model, None, budget, np.ones_like(model.channels))
+    scanned = allocate(model, uneven(topology_of("resnet")), budget, whole(model))
+    uniform = allocate(model, None, budget, whole(model))
     assert scanned.exact
     assert uniform.exact
     losses = [
@@ -211,7 +218,7 @@ def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
 def test_budgets_that_are_none(budget: float) -> None:
     model = CostModel(topology_of("resnet"), "multiply_adds")
     with pytest.raises(ConfigurationError, match=r"a budget must lie in \(0, 1\]"):
-        allocate(model, None, budget, np.ones_like(model.channels))
+        allocate(model, None, budget, whole(model))
 
 
 def test_bounds_of_widths() -> None:
@@ -223,7 +230,10 @@ def test_bounds_of_widths() -> None:
         lengths=(),
         terms=(),
     )
-    floor, grain = width_bounds(table, 0.9, 8)
-    assert floor.tolist() == [8, 5, 2, 16]
-    assert grain.tolist() == [8, 8, 1, 8]
-    assert width_bounds(table, 0.9, 1)[0].tolist() == [7, 1, 2, 12]
+    found = allowed_widths(table, 0.9, 8)
+    assert found.top.tolist() == [64, 5, 12, 16]
+    assert found.base.tolist() == [8, 1, 2, 16], "half the grain is below a tenth of 64 channels"
+    assert found.neighbours(found.base, 1, 9).tolist() == [1, 2, 4, 5]
+    assert found.neighbours(found.base, 2, 2).tolist() == [2, 3, 4], "heads go one by one"
+    assert allowed_widths(table, 0.9, 1).base.tolist() == [7, 1, 2, 12]
+    assert allowed_widths(table, 0.9, {"a": 16, "heads": 4}).base.tolist() == [8, 1, 2, 12]

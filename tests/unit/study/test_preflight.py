@@ -70,12 +70,13 @@ def test_a_space_without_a_channel_to_lose_is_refused() -> None:
         "the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. "
         f"Raise max_ratio: the widest of the groups has {most} channels."
     )
-    assert f"Lower round_to: the widest of the groups has {most} channels" in refused(round_to=2 * most)
+    assert f"Lower round_to: the widest of the groups has {most} channels" in refused(round_to=2 * most, max_ratio=0.4)
+    check_space(space(round_to=2 * most), context(), scanned=())  # half of it, a quarter, ...
     check_space(space(max_ratio=1.5 / most), context(), scanned=())  # one channel of the widest
     # Weights may go in place of channels, and what follows from scores is not rounded.
     check_space(space(max_ratio=0.001, kinds=("channels", "weights")), context(), scanned=())
     for amounts in (("threshold",), ("ratio", "ranking")):
-        check_space(space(round_to=2 * most, modes=amounts), context(), scanned=())
+        check_space(space(round_to=2 * most, max_ratio=0.4, modes=amounts), context(), scanned=())
     assert "Raise max_ratio" in refused(max_ratio=0.001, modes=("threshold",))
 
 
