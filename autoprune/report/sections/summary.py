@@ -133,8 +133,8 @@ def _share(found: Suggestion, cost: str) -> float:
 
 def _speed(found: Suggestion, front: Front) -> str:
     """Say how fast the candidate is, where the clock can tell."""
-    compared = front.problem.costs["latency_ms"].trusted_comparison(found.record.search)
-    if compared is None or compared.ratio <= 0:
+    compared = front.problem.costs["latency_ms"].against_dense(found.record)
+    if compared is None or not compared.trusted or compared.ratio <= 0:
         return ""
     kind = " by prediction" if compared.predicted else ""
     if compared.high < 1.0:
