@@ -1,0 +1,197 @@
+"""The Dash application: the page, and the callbacks between it and the run folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dash import ClientsideFunction, Dash, Input, Output, State, no_update
+
+from autoprune.dashboard.answer import answer
+from autoprune.dashboard.charts import front_chart, parallel_chart
+from autoprune.dashboard.columns import table_data
+from autoprune.dashboard.details import details
+from autoprune.dashboard.elements import sentences
+from autoprune.dashboard.guard import Access
+from autoprune.dashboard.live import LiveRuns, Snapshot
+from autoprune.dashboard.understanding import understand
+from autoprune.dashboard.comparing import compare
+from autoprune.dashboard.page import STORES, index_page, layout
+from autoprune.display import printable_line
+from autoprune.errors import AutopruneError
+
+#: Key of a candidate, as a client gives it.
+_KEY = re.compile(r"(\d{1,4})\.(\d{1,9})")
+_ASSETS = Path(__file__).parent / "assets"
+
+
+def make_app(runs: LiveRuns, access: Access) -> Dash:
+    """Build the application.
+
+    Args:
+        runs: Run folders to show.
+        access: Who may write.
+
+    Returns:
+        The application; `serve` wraps it with the guard and serves it.
+    """
+    app = Dash(
+        __name__,
+        assets_folder=str(_ASSETS),
+        title=printable_line(f"{runs.snapshots()[0].run.name}: autoprune", 80),
+        update_title="",
+        add_log_handler=False,
+        index_string=index_page(),
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.layout = lambda: layout(runs.snapshots(), access.read_only)
+    _client(app)
+    _live(app, runs)
+    _views(app, runs, access)
+    _acts(app, runs, access)
+    return app
+
+
+def _client(app: Dash) -> None:
+    """Register what the page does by itself."""
+
+    def on_client(name: str, *parts: Output | Input) -> None:
+        app.clientside_callback(ClientsideFunction("board", name), *parts)
+
+    on_client("restore", *(Output(f"store-{name}", "data") for name in STORES), Input("main", "id"))
+    on_client("receive", Input("data", "data"))
+    on_client("front", Input("front-figure", "data"))
+    on_client("parallel", Input("parallel-figure", "data"))
+    on_client("choice", Input("choice", "data"))
+    on_client("acted", Input("acted", "data"))
+
+
+def _live(app: Dash, runs: LiveRuns) -> None:
+    """Register what follows the run folders."""
+
+    @app.callback(
+        Output("live", "data"),
+        Output("banner", "children"),
+        Output("state", "children"),
+        Input("tick", "n_intervals"),
+        State("live", "data"),
+    )
+    def look(_: object, seen: object) -> tuple[object, object, object]:
+        runs.refresh()
+        if runs.version == seen:
+            return no_update, no_update, no_update
+        return runs.version, sentences(_faults(runs), "warning"), _state(runs)
+
+    @app.callback(Output("data", "data"), Input("live", "data"))
+    def data(version: object) -> object:
+        return no_update if version is None else table_data(runs.snapshots(), str(version))
+
+
+def _views(app: Dash, runs: LiveRuns, access: Access) -> None:
+    """Register the views."""
+
+    @app.callback(Output("front-figure", "data"), Input("live", "data"), Input("store-axes", "data"))
+    def front(version: object, axes: object) -> object:
+        if version is None or not isinstance(axes, dict):
+            return no_update
+        return front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, str(version))
+
+    @app.callback(Output("parallel-figure", "data"), Input("live", "data"), Input("store-split", "data"))
+    def lines(version: object, wanted: object) -> object:
+        if version is None or not isinstance(wanted, dict):
+            return no_update
+        place = runs.place(wanted.get("run"))
+        return parallel_chart(runs.runs[place].now, place, wanted.get("split"))
+
+    @app.callback(
+        Output("choice", "data"), Output("answer", "children"), Input("live", "data"), Input("store-limits", "data")
+    )
+    def choice(version: object, wanted: object) -> tuple[object, object]:
+        if version is None or not isinstance(wanted, dict):
+            return no_update, no_update
+        place = runs.place(wanted.get("run"))
+        return answer(runs.runs[place].now, place, wanted)
+
+    @app.callback(Output("understanding", "children"), Input("live", "data"), Input("store-tab", "data"))
+    def understanding(version: object, wanted: object) -> object:
+        if version is None or not isinstance(wanted, dict) or wanted.get("tab") != "understand":
+            return no_update
+        return understand(runs.runs[runs.place(wanted.get("run"))].now)
+
+    @app.callback(Output("comparison", "children"), Input("live", "data"), Input("store-pins", "data"))
+    def comparison(version: object, wanted: object) -> object:
+        keys = wanted.get("pins") if isinstance(wanted, dict) else None
+        found = [candidate(runs, key) for key in keys] if isinstance(keys, list) else []
+        return no_update if version is None else compare(runs.snapshots(), [one for one in found if one is not None])
+
+    @app.callback(Output("details", "children"), Input("live", "data"), Input("store-open", "data"))
+    def opened(version: object, wanted: object) -> object:
+        found = candidate(runs, wanted.get("open") if isinstance(wanted, dict) else None)
+        if version is None or found is None:
+            return []
+        place, number = found
+        return details(runs.runs[place].now, place, number, read_only=access.read_only)
+
+
+def _acts(app: Dash, runs: LiveRuns, access: Access) -> None:
+    """Register what a person writes into the run folder."""
+
+    @app.callback(Output("acted", "data"), Input("act", "data"), prevent_initial_call=True)
+    def act(wanted: object) -> object:
+        found = candidate(runs, wanted.get("key")) if isinstance(wanted, dict) else None
+        if not isinstance(wanted, dict) or found is None:
+            return no_update
+        place, number = found
+        try:
+            access.check_writable()
+            said = _write(runs.runs[place].now, number, wanted)
+        except AutopruneError as error:
+            said = printable_line(error, 400)
+        runs.refresh()
+        return {"said": said, "asked": wanted.get("asked")}
+
+
+def _write(one: Snapshot, number: int, wanted: Mapping[str, object]) -> str:
+    """Write what a person asked for, and say that it is written."""
+    name, text, seen = (str(wanted.get(part, "")) for part in ("name", "text", "seen"))
+    if name == "note":
+        one.run.annotate(text, number, seen)
+        return f"The note on candidate {number} is stored in the run folder."
+    if name == "mark":
+        one.run.mark(number)
+        return f"Candidate {number} is marked as chosen, in the run folder."
+    one.run.mark(None)
+    return "No candidate is marked as chosen any more."
+
+
+def candidate(runs: LiveRuns, key: object) -> tuple[int, int] | None:
+    """Read the key of a candidate.
+
+    Args:
+        runs: All runs.
+        key: Key as a client gives it.
+
+    Returns:
+        (position of the run, number of the candidate); None for anything else.
+    """
+    found = _KEY.fullmatch(key) if isinstance(key, str) else None
+    if found is None or int(found[1]) >= len(runs.runs):
+        return None
+    return int(found[1]), int(found[2])
+
+
+def _faults(runs: LiveRuns) -> list[str]:
+    return [
+        f"A run folder cannot be read; this page shows it as it was, and goes on when it can be read again. {fault}"
+        for fault in runs.faults
+    ]
+
+
+def _state(runs: LiveRuns) -> str:
+    parts = []
+    for one in runs.snapshots():
+        ending = one.run.ending
+        state = "running, or interrupted" if ending is None else "ended early" if ending.early else "finished"
+        parts.append(f"{len(one.front.records):,} candidates, {len(one.front.members)} on the front, {state}")
+    return "; ".join(parts)

@@ -1,0 +1,141 @@
+"""The chart of the front for the page: the figure of the report, with keys of candidates over all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autoprune.dashboard.columns import key_of
+from autoprune.dashboard.live import Snapshot
+from autoprune.display import printable_line
+from autoprune.front.quantities import SPLITS, quantities
+from autoprune.records.objectives import QUALITY
+from autoprune.report.figure import Figure, Properties, json_values
+from autoprune.report.figures.cloud import cloud
+from autoprune.report.figures.parallel import parallel
+from autoprune.report.figures.trade_off import TradeOff, trade_off
+from autoprune.report.hover import hover_texts
+from autoprune.report.labels import label
+from autoprune.report.theme import SERIES
+
+#: Scale as a client names it -> whether it is logarithmic.
+_SCALES = {"linear": False, "log": True}
+#: What the chart shows at first over, if it was measured.
+_FIRST = ("latency_ms", "multiply_adds")
+#: What the third axis shows at first.
+_THIRD = ("size_bytes", "multiply_adds", "parameters", QUALITY)
+
+
+def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, object], version: str) -> object:
+    """Draw the chart of the front.
+
+    Args:
+        snapshots: All runs; the others lie behind the shown one.
+        shown: Position of the run that is looked at.
+        wanted: Axes, scales, split and kind of chart as a client asks for them; what is unknown becomes the default.
+        version: State that the runs are in.
+
+    Returns:
+        Data and layout of the figure, the names of its "axes" and their "scales", and "view", which changes with them.
+    """
+    view = _view(snapshots[shown], wanted)
+    third = _third(snapshots[shown], view, wanted) if wanted.get("view") == "3d" else ""
+    traces: list[Properties] = []
+    layout: Properties = {}
+    order = [place for place in range(len(snapshots)) if place != shown] + [shown]
+    for place in order:
+        one = snapshots[place]
+        if not {view.x, view.y} <= quantities(one.front).keys():
+            continue
+        figure = one.once(("chart", view, third), lambda one=one: _drawn(one, view, third))  # type: ignore[misc]
+        name = "" if len(snapshots) == 1 else printable_line(one.run.name, 40)
+        traces += [_of_run(trace, place, name, own=place == shown) for trace in figure["data"]]
+        layout = figure["layout"]
+    return json_values(
+        {
+            "data": traces,
+            "layout": layout,
+            "axes": [_column(view.x, view.split, one=snapshots[shown]), _column(view.y, view.split, one=snapshots[shown])],
+            "scales": [_scale(layout, "xaxis"), _scale(layout, "yaxis")],
+            "third": third,
+            "view": f"{shown} {third} {layout.get('uirevision')}",
+            "version": version,
+        }
+    )
+
+
+def parallel_chart(one: Snapshot, run: int, split: object) -> object:
+    """Draw every candidate as a line over all quantities.
+
+    Args:
+        one: The run.
+        run: Its position.
+        split: Split as a client asks for it.
+
+    Returns:
+        Data and layout of the figure; `meta` of the trace holds the keys of its candidates.
+    """
+    known = str(split) if split in SPLITS else SPLITS[0]
+    figure = one.once(("parallel", known), lambda: parallel(one.front, known))
+    traces = [{**trace, "meta": _keys(trace.get("meta"), run)} for trace in figure["data"]]
+    return json_values({"data": traces, "layout": figure["layout"]})
+
+
+def _keys(numbers: object, run: int) -> list[str]:
+    return [key_of(run, int(str(number))) for number in numbers] if isinstance(numbers, list) else []
+
+
+def _view(one: Snapshot, wanted: Mapping[str, object]) -> TradeOff:
+    known = quantities(one.front)
+    first = next((name for name in _FIRST if name in known), next(iter(known)))
+    x, y = (str(wanted.get(name, "")) for name in ("x", "y"))
+    split = str(wanted.get("split", ""))
+    return TradeOff(
+        x=x if x in known else first,
+        y=y if y in known else QUALITY,
+        split=split if split in SPLITS else SPLITS[0],
+        log_x=_SCALES.get(str(wanted.get("xs", ""))),
+        log_y=_SCALES.get(str(wanted.get("ys", ""))),
+    )
+
+
+def _third(one: Snapshot, view: TradeOff, wanted: Mapping[str, object]) -> str:
+    """Choose the quantity of the third axis."""
+    known = quantities(one.front)
+    asked = str(wanted.get("z", ""))
+    return asked if asked in known else next(name for name in (*_THIRD, *known) if name in known and name not in (view.x, view.y))
+
+
+def _drawn(one: Snapshot, view: TradeOff, third: str) -> Figure:
+    if third:
+        return cloud(one.front, (view.x, third, view.y), view.split, _hovers(one))
+    return trade_off(one.front, view, _hovers(one))
+
+
+def _hovers(one: Snapshot) -> list[str]:
+    return one.once("hovers", lambda: hover_texts(one.front))
+
+
+def _column(name: str, split: str, one: Snapshot) -> str:
+    """Name the column of the page's table that an axis shows."""
+    return name if split == SPLITS[0] or quantities(one.front)[name].is_cost else f"{name}@{split}"
+
+
+def _scale(layout: Properties, axis: str) -> str:
+    found = layout.get(axis)
+    return str(found.get("type", "linear")) if isinstance(found, dict) else "linear"
+
+
+def _of_run(trace: Properties, run: int, name: str, *, own: bool) -> Properties:
+    """Key the points of a trace by run; where several runs are shown, colour those of the others alike."""
+    found = dict(trace)
+    if "customdata" in trace:
+        found["customdata"] = _keys(trace["customdata"], run)
+    if name:
+        found["name"] = f"{label(name, 40)}: {trace['name']}"
+        found["legendgroup"] = f"{run} {trace.get('legendgroup', trace['name'])}"
+    if not own:
+        colour = SERIES[(run + 1) % len(SERIES)]
+        for part in ("marker", "line"):
+            if isinstance(trace.get(part), dict):
+                found[part] = {**dict(trace[part]), "color": colour}  # type: ignore[call-overload]
+    return found

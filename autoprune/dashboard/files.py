@@ -1,0 +1,71 @@
+"""Files that the page loads by name, and those that a person downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+
+import plotly
+from dash import Dash
+from flask import Response
+
+from autoprune.dashboard.downloads import Download, candidate_file, table_file
+from autoprune.dashboard.live import LiveRuns
+from autoprune.display import printable_line
+from autoprune.errors import AutopruneError
+from autoprune.report.theme import static_text, stylesheet
+
+#: Seconds for which a browser may keep a script whose address changes with its content.
+_YEAR = 31_536_000
+#: Address of plotly.js.
+PLOTLY = f"plotly-{plotly.__version__}.js"
+
+
+def serve_files(app: Dash, runs: LiveRuns) -> None:
+    """Serve the theme, plotly.js, and the downloads.
+
+    Args:
+        app: Application that serves them.
+        runs: Runs whose files can be downloaded.
+    """
+    _serve_texts(app)
+
+    @app.server.route("/download/<int:run>/<kind>/<int:number>")
+    def of_candidate(run: int, kind: str, number: int) -> Response:
+        return _sent(lambda: candidate_file(runs.runs[runs.place(run)].now.run, kind, number))
+
+    @app.server.route("/download/<int:run>/candidates.csv")
+    def of_run(run: int) -> Response:
+        return _sent(lambda: table_file(runs.runs[runs.place(run)].now.run))
+
+
+def _sent(make: Callable[[], Download]) -> Response:
+    """Send a download; a fault is a sentence."""
+    try:
+        found = make()
+    except AutopruneError as error:
+        return Response(printable_line(error, 400), status=404, mimetype="text/plain")
+    response = Response(found.parts, content_type=found.kind)
+    response.content_length = found.length
+    response.headers["Content-Disposition"] = f'attachment; filename="{found.name}"'
+    response.cache_control.no_store = True
+    return response
+
+
+def _serve_texts(app: Dash) -> None:
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    for name, kind, text in (
+        ("theme.css", "text/css", stylesheet()),
+        ("theme.js", "text/javascript", static_text("theme.js")),
+        (PLOTLY, "text/javascript", script.read_text(encoding="utf-8")),
+    ):
+
+        def view(name: str = name, kind: str = kind, text: str = text) -> Response:
+            found = Response(text, mimetype=kind)
+            if name == PLOTLY:
+                found.cache_control.max_age = _YEAR
+            else:
+                found.cache_control.no_cache = True
+            return found
+
+        app.server.add_url_rule(f"/{name}", endpoint=name, view_func=view)

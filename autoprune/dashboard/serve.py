@@ -1,0 +1,73 @@
+"""Server of the dashboard: one process, loopback by default, until it is stopped."""
+
+from __future__ import annotations
+
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from autoprune.dashboard.app import make_app
+from autoprune.dashboard.compression import Compressed
+from autoprune.dashboard.files import serve_files
+from autoprune.dashboard.guard import Access, Guard
+from autoprune.dashboard.live import LiveRuns
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class Dashboard:
+    """A dashboard that is ready to serve.
+
+    Args:
+        paths: Run folders.
+        host: Address to bind.
+        port: Port to bind; 0 for any free one.
+        read_only: Whether nothing is written.
+
+    Raises:
+        AutopruneError: A folder holds no study that can be read.
+        OSError: The port is taken.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0, read_only: bool = False
+    ) -> None:
+        access = Access.of(host, read_only=read_only)
+        self.runs = LiveRuns(paths)
+        app = make_app(self.runs, access)
+        serve_files(app, self.runs)
+        self._server = _server(host, port, Guard(Compressed(app.server.wsgi_app), access, app.csp_hashes))
+        self.url = access.url(self._server.server_port)
+
+    def serve(self, *, show: bool = False) -> None:
+        """Serve until `close` is called or the process is interrupted.
+
+        Args:
+            show: Whether to open the page in the browser.
+        """
+        if show:
+            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
+        self._server.serve_forever()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    """Handler that keeps connections open, and does not log each request."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing."""
+
+
+def _server(host: str, port: int, app: WSGIApplication) -> BaseWSGIServer:
+    return make_server(host, port, app, threaded=True, request_handler=_Quiet)

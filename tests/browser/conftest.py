@@ -1,0 +1,90 @@
+"""One browser and one server for all tests of the dashboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.recorded import recorded_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: WebGL without a graphics card, which the chart of many points and the lines need.
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None and not os.environ.get("AUTOPRUNE_REQUIRE_BROWSER"):
+        pytest.skip("no Chromium on this machine")
+    assert CHROMIUM is not None, "AUTOPRUNE_REQUIRE_BROWSER is set: install Chromium"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@contextmanager
+def serving(*folders: Path, read_only: bool = False) -> Iterator[str]:
+    """A dashboard of these folders; its address."""
+    from autoprune.dashboard.serve import Dashboard
+
+    served = Dashboard(folders, port=0, read_only=read_only)
+    thread = threading.Thread(target=served.serve)
+    thread.start()
+    try:
+        yield served.url
+    finally:
+        served.close()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of 40 candidates."""
+    folder = tmp_path_factory.mktemp("recorded") / "digits"
+    recorded_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(recorded: Path) -> Iterator[str]:
+    with serving(recorded) as url:
+        yield url
+
+
+Opened = Callable[..., "Page"]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opened]:
+    """Function that opens an address and waits until the chart is drawn; errors of the page fail the test."""
+    contexts, errors = [], []
+
+    def open_page(url: str, width: int = 1440, scheme: str = "light", drawn: bool = True) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        if drawn:
+            page.wait_for_selector("#plot-front[data-drawn]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not errors, errors

@@ -1,0 +1,200 @@
+"""The dashboard in a real browser, on a recorded study."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from safetensors.numpy import load_file
+
+from autoprune.front.run import Run
+from autoprune.plan.plan import PruningPlan
+from autoprune.records.limits import Limits
+from tests.browser.conftest import Opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+#: Place of a candidate's point on the screen.
+POINT = """key => {
+  const gd = document.getElementById("plot-front");
+  const { xaxis, yaxis } = gd._fullLayout;
+  for (const trace of gd.data) {
+    const at = trace.customdata ? trace.customdata.indexOf(key) : -1;
+    if (at < 0) continue;
+    const box = gd.getBoundingClientRect();
+    return [box.left + xaxis._offset + xaxis.d2p(trace.x[at]), box.top + yaxis._offset + yaxis.d2p(trace.y[at])];
+  }
+}"""
+#: Keys of the candidates that the chart does not fade.
+EMPHASISED = """() => document.getElementById("plot-front").data.filter((trace) => trace.customdata && trace.selectedpoints)
+  .flatMap((trace) => trace.selectedpoints.map((at) => trace.customdata[at]))"""
+
+
+def knee(recorded: Path) -> int:
+    return Run.open(recorded).front().knee().number
+
+
+def title(page: Page) -> str:
+    return page.locator("#answer h2").inner_text()
+
+
+def test_a_click_on_a_point_opens_the_candidate(opened: Opened, address: str, recorded: Path) -> None:
+    page, number = opened(address), knee(recorded)
+    page.mouse.click(*page.evaluate(POINT, f"0.{number}"))
+    page.wait_for_selector(f"#details h2:has-text('Candidate {number}')")
+    assert f"open=0.{number}" in page.url
+    record = Run.open(recorded).front().get(number)
+    assert f"{record.search.multiply_adds:,}" in page.locator("#details").inner_text()
+
+
+def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: str, recorded: Path) -> None:
+    page, front = opened(address), Run.open(recorded).front()
+    page.get_by_label("latency (ms), at most", exact=True).fill("2")
+    chosen = front.choose(Limits(max_latency_ms=2.0))
+    page.wait_for_selector(f"#answer h2:has-text('Candidate {chosen.number}')")
+    inside = {f"0.{record.number}" for record in front.within(Limits(max_latency_ms=2.0))}
+    assert set(page.evaluate(EMPHASISED)) <= inside
+    assert "limit=max_latency_ms:2" in page.url
+    page.get_by_label("latency (ms), at most", exact=True).fill("0.0001")
+    page.wait_for_selector("#answer h2:has-text('No candidate')")
+
+
+def test_the_slider_of_a_limit_moves_its_field(opened: Opened, address: str) -> None:
+    page = opened(address)
+    page.get_by_label("multiply-adds, at most, slider").press("ArrowLeft")
+    assert float(page.get_by_label("multiply-adds, at most", exact=True).input_value()) > 0
+    page.wait_for_function("location.search.includes('max_multiply_adds')")
+
+
+def test_a_brush_selects_in_every_view(opened: Opened, address: str, recorded: Path) -> None:
+    page = opened(address)
+    axis = page.locator("#plot-parallel .axis-brush .background").first
+    axis.scroll_into_view_if_needed()
+    box = axis.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.05 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 0.5 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function("location.search.includes('brush=quality')")
+    low, high = map(float, re.search(r"brush=quality:([\d.]+)~([\d.]+)", page.url).groups())  # type: ignore[union-attr]
+    records = [one for one in Run.open(recorded).records if low <= one.search.quality <= high]
+    assert 0 < len(records) < 40
+    assert set(page.evaluate(EMPHASISED)) == {f"0.{one.number}" for one in records}
+    page.get_by_role("button", name="Within limits").click()
+    assert page.locator("#candidates-count").inner_text() == f"{len(records)} of 40"
+    page.get_by_role("button", name="Clear selection").click()
+    assert page.locator("#candidates-count").inner_text() == "40 of 40"
+
+
+def test_a_box_in_the_chart_selects_in_the_lines(opened: Opened, address: str) -> None:
+    page = opened(address)
+    box = page.locator("#plot-front .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function("location.search.includes('brush=latency_ms')")
+    ranges = page.evaluate(
+        "document.getElementById('plot-parallel').data[0].dimensions.filter(one => one.constraintrange).map(one => one.name)"
+    )
+    assert set(ranges) == {"quality", "latency_ms"}
+
+
+def test_two_pinned_candidates_are_compared(opened: Opened, address: str) -> None:
+    page = opened(f"{address}?open=0.7")
+    page.get_by_role("button", name="Pin for comparison").click()
+    page.locator("[data-at]").nth(10).click()
+    page.wait_for_selector("#details h2:has-text('Candidate 10')")
+    page.get_by_role("button", name="Pin for comparison").click()
+    page.get_by_role("tab", name="Compare").click()
+    text = page.locator("#comparison").inner_text()
+    assert "dense" in text
+    for name in ("7", "10", "stages.1.conv1"):
+        assert name in text
+    assert "pin=0.7,0.10" in page.url
+
+
+def test_a_link_restores_the_view(opened: Opened, address: str) -> None:
+    query = "?tab=choose&x=multiply_adds&y=recall&xs=linear&limit=max_drop:0.02&pin=0.7&open=0.9&theme=dark&rows=front&sort=-quality"
+    page = opened(address + query)
+    page.wait_for_selector("#details h2:has-text('Candidate 9')")
+    figure = page.evaluate("(({layout}) => [layout.xaxis.title.text, layout.xaxis.type, layout.yaxis.title.text])(document.getElementById('plot-front'))")
+    assert figure == ["multiply-adds", "linear", "recall (search split)"]
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.get_by_label("Across").input_value() == "multiply_adds"
+    assert page.get_by_label("loss of accuracy against dense, at most", exact=True).input_value() == "0.02"
+    assert page.locator("#count-compare").inner_text() == "1"
+    assert page.locator("[role=columnheader][aria-sort=descending]").inner_text().startswith("accuracy (search)")
+    page.get_by_role("tab", name="Understand").click()
+    assert "tab=understand" in page.url and "limit=max_drop:0.02" in page.url
+
+
+def test_the_keyboard_alone_reaches_everything(opened: Opened, address: str) -> None:
+    page = opened(address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    table = page.locator("[role=grid]")
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('role')") == "grid":
+            break
+    assert table.evaluate("one => one === document.activeElement")
+    for key in ("ArrowDown", "ArrowDown", "End", "Home", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#details h2:has-text('Candidate 1')")
+    table.focus()
+    page.keyboard.press(" ")
+    assert page.locator("#count-compare").inner_text() == "1"
+    page.get_by_role("tab", name="Choose").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("tab", name="Compare").get_attribute("aria-selected") == "true"
+    page.wait_for_selector("#panel-compare:not([hidden])")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(opened: Opened, address: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(f"{address}?pin=0.7,0.10&open=0.7", scheme=scheme)
+    for tab in ("Choose", "Compare", "Understand"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(f"#panel-{tab.lower()}:not([hidden]) :is(.card, .grid)")
+        found = Axe().run(page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        said = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+        assert not said, f"{tab}: {said}"
+
+
+@pytest.mark.parametrize("width", [420, 1024])
+def test_a_narrow_page_does_not_scroll_sideways(opened: Opened, address: str, width: int) -> None:
+    page = opened(f"{address}?pin=0.7,0.10&open=0.7", width=width)
+    for tab in ("Choose", "Compare", "Understand"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(f"#panel-{tab.lower()}:not([hidden]) .card")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_plans_and_weights_are_downloaded(opened: Opened, address: str, recorded: Path, tmp_path: Path) -> None:
+    page = opened(f"{address}?open=0.7")
+    record = Run.open(recorded).front().get(7)
+    with page.expect_download() as plan:
+        page.locator("#details").get_by_text("Plan (JSON)").click()
+    assert PruningPlan.from_json(Path(plan.value.path()).read_text()) == record.plan
+    with page.expect_download() as weights:
+        page.locator("#details").get_by_text("Weights (safetensors)").click()
+    file = tmp_path / "weights.safetensors"
+    weights.value.save_as(file)
+    assert {name: len(array) for name, array in load_file(file).items()} == record.widths
+    with page.expect_download() as table:
+        page.get_by_text("Download CSV").click()
+    assert len(Path(table.value.path()).read_text().splitlines()) > 10
+    assert json.loads(Path(plan.value.path()).read_text())
