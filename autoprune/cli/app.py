@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from autoprune.cli.choose import choose
+from autoprune.cli.dashboard import dashboard
 from autoprune.cli.explain import explain
 from autoprune.cli.export import export
 from autoprune.cli.export_optuna import export_optuna
@@ -24,6 +25,9 @@ app = typer.Typer(
     help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
 )
 #: Commands in the order of the help.
-COMMANDS = (explain, profile, run, front, choose, mark, note, importances, solve, report, export, export_optuna)
+COMMANDS = (
+    *(explain, profile, run, front, choose, mark, note, importances, solve, report, dashboard),
+    *(export, export_optuna),
+)
 for command in COMMANDS:
     app.command()(command)

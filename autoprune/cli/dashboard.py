@@ -18,7 +18,10 @@ def dashboard(
         typer.Argument(metavar="DIR...", help="One or more run folders, also of studies that run.", show_default=False),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to bind. Any other than a loopback one is open to others, and needs the token of the address.")
+        str,
+        typer.Option(
+            help="Address to bind. Any other than a loopback one is open to others, and needs the token of the address."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to bind; 0 for any free one.")] = 8050,
     read_only: Annotated[bool, typer.Option("--read-only", help="Write nothing into the run folders.")] = False,

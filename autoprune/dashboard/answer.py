@@ -88,9 +88,7 @@ def _bounds(front: Front, limits: Limits) -> dict[str, dict[str, float]]:
     return found
 
 
-def _candidate(
-    front: Front, record: CandidateRecord, run: int, title: str, said: Sequence[str]
-) -> list[Component]:
+def _candidate(front: Front, record: CandidateRecord, run: int, title: str, said: Sequence[str]) -> list[Component]:
     key = key_of(run, record.number)
     return [
         html.P(title, className="soft small over"),
@@ -125,7 +123,9 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
         compared = cost.comparison(record.search)
         if compared is not None:
             note = f"{compared.low:.2f} to {compared.high:.2f}"
-            found.append((f"{compared.ratio:.2f}×", f"{cost.title} of dense", note if compared.trusted else f"{note}, in doubt"))
+            found.append(
+                (f"{compared.ratio:.2f}×", f"{cost.title} of dense", note if compared.trusted else f"{note}, in doubt")
+            )
         elif cost.name in (BY, "size_bytes") and dense is not None:
             found.append((f"{share_of(cost, record, dense):.1%}", f"{cost.title} of dense", ""))
     return found

@@ -11,13 +11,13 @@ from dash import ClientsideFunction, Dash, Input, Output, State, no_update
 from autoprune.dashboard.answer import answer
 from autoprune.dashboard.charts import front_chart, parallel_chart
 from autoprune.dashboard.columns import table_data
+from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.details import details
 from autoprune.dashboard.elements import sentences
 from autoprune.dashboard.guard import Access
 from autoprune.dashboard.live import LiveRuns, Snapshot
-from autoprune.dashboard.understanding import understand
-from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.page import STORES, index_page, layout
+from autoprune.dashboard.understanding import understand
 from autoprune.display import printable_line
 from autoprune.errors import AutopruneError
 
@@ -48,7 +48,8 @@ def make_app(runs: LiveRuns, access: Access) -> Dash:
     app.layout = lambda: layout(runs.snapshots(), access.read_only)
     _client(app)
     _live(app, runs)
-    _views(app, runs, access)
+    _views(app, runs)
+    _explanations(app, runs, access)
     _acts(app, runs, access)
     return app
 
@@ -57,7 +58,7 @@ def _client(app: Dash) -> None:
     """Register what the page does by itself."""
 
     def on_client(name: str, *parts: Output | Input) -> None:
-        app.clientside_callback(ClientsideFunction("board", name), *parts)
+        app.clientside_callback(ClientsideFunction("board", name), *parts)  # type: ignore[no-untyped-call]
 
     on_client("restore", *(Output(f"store-{name}", "data") for name in STORES), Input("main", "id"))
     on_client("receive", Input("data", "data"))
@@ -88,7 +89,7 @@ def _live(app: Dash, runs: LiveRuns) -> None:
         return no_update if version is None else table_data(runs.snapshots(), str(version))
 
 
-def _views(app: Dash, runs: LiveRuns, access: Access) -> None:
+def _views(app: Dash, runs: LiveRuns) -> None:
     """Register the views."""
 
     @app.callback(Output("front-figure", "data"), Input("live", "data"), Input("store-axes", "data"))
@@ -112,6 +113,10 @@ def _views(app: Dash, runs: LiveRuns, access: Access) -> None:
             return no_update, no_update
         place = runs.place(wanted.get("run"))
         return answer(runs.runs[place].now, place, wanted)
+
+
+def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
+    """Register the views of single candidates, and of what is behind a study."""
 
     @app.callback(Output("understanding", "children"), Input("live", "data"), Input("store-tab", "data"))
     def understanding(version: object, wanted: object) -> object:

@@ -54,7 +54,10 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         {
             "data": traces,
             "layout": layout,
-            "axes": [_column(view.x, view.split, one=snapshots[shown]), _column(view.y, view.split, one=snapshots[shown])],
+            "axes": [
+                _column(view.x, view.split, one=snapshots[shown]),
+                _column(view.y, view.split, one=snapshots[shown]),
+            ],
             "scales": [_scale(layout, "xaxis"), _scale(layout, "yaxis")],
             "third": third,
             "view": f"{shown} {third} {layout.get('uirevision')}",
@@ -102,7 +105,11 @@ def _third(one: Snapshot, view: TradeOff, wanted: Mapping[str, object]) -> str:
     """Choose the quantity of the third axis."""
     known = quantities(one.front)
     asked = str(wanted.get("z", ""))
-    return asked if asked in known else next(name for name in (*_THIRD, *known) if name in known and name not in (view.x, view.y))
+    return (
+        asked
+        if asked in known
+        else next(name for name in (*_THIRD, *known) if name in known and name not in (view.x, view.y))
+    )
 
 
 def _drawn(one: Snapshot, view: TradeOff, third: str) -> Figure:

@@ -1,4 +1,4 @@
-"""Candidates of all runs as columns of plain numbers: compact to send, and quick to sort, brush and draw in the page."""
+"""Candidates of all runs as columns of plain numbers: compact to send, and quick to sort and to brush in the page."""
 
 from __future__ import annotations
 
@@ -72,11 +72,13 @@ def table_data(snapshots: Sequence[Snapshot], version: str) -> Properties:
 
 
 def _notes(one: Snapshot) -> dict[int, str]:
-    return {record.number: printable_line(record.note) for record in one.front.records if record.note}
+    """Collect notes of people, and what went wrong in a trial."""
+    found = {record.number: record.note for record in one.front.records if record.note}
+    return {number: printable_line(text) for number, text in {**found, **one.annotations.notes}.items()}
 
 
 def _marked(one: Snapshot) -> list[int]:
-    return []
+    return [] if one.annotations.chosen is None else [one.annotations.chosen]
 
 
 def _choosable(one: Snapshot) -> list[tuple[str, Quantity]]:
@@ -176,7 +178,7 @@ def _ranged(front: Front) -> Iterator[Properties]:
         if not values.size or not quantity.better or values.min() == values.max():
             continue
         if quantity.name == QUALITY:
-            yield from _drop(front, values)
+            yield from _drop(front)
         elif quantity.is_cost:
             yield _limit(f"max_{quantity.name}", quantity, values, f"{quantity.axis_title}, at most")
         else:
@@ -184,7 +186,7 @@ def _ranged(front: Front) -> Iterator[Properties]:
             yield _limit(f"{side}_{quantity.name}", quantity, values, f"{quantity.axis_title}, {word}")
 
 
-def _drop(front: Front, values: np.ndarray) -> Iterator[Properties]:
+def _drop(front: Front) -> Iterator[Properties]:
     if front.dense is None:
         return
     losses = [-front.gain(record) for record in front.complete if math.isfinite(front.gain(record))]

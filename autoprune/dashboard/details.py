@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from autoprune.dashboard.answer import candidate_facts
 from autoprune.dashboard.columns import key_of
-from autoprune.dashboard.elements import button, facts, sentences, table_element
+from autoprune.dashboard.elements import button, facts, sentences, table_element, tagged
 from autoprune.dashboard.live import Snapshot
 from autoprune.display import printable_line
 from autoprune.front.front import Front
@@ -34,7 +34,7 @@ def details(one: Snapshot, run: int, number: int, *, read_only: bool) -> list[Co
     record = next((record for record in front.records if record.number == number), None)
     if record is None:
         return [html.H2(f"There is no candidate {number}"), button("Close", "close")]
-    key, annotations = key_of(run, number), one.run.annotations
+    key, annotations = key_of(run, number), one.annotations
     chosen, note = annotations.chosen == number, annotations.note_on(number)
     said = [
         *sentences([lineage(front, record)], "soft small"),
@@ -45,7 +45,10 @@ def details(one: Snapshot, run: int, number: int, *, read_only: bool) -> list[Co
     ]
     return [
         html.Div(
-            [html.H2([f"Candidate {number}", *([html.Span("chosen", className="chip good")] if chosen else [])]), button("Close", "close")],
+            [
+                html.H2([f"Candidate {number}", *([html.Span("chosen", className="chip good")] if chosen else [])]),
+                button("Close", "close"),
+            ],
             className="row between",
         ),
         html.Div([html.Div(said), html.Div(_numbers(front, record))], className="two"),
@@ -63,7 +66,8 @@ def lineage(front: Front, record: CandidateRecord) -> str:
         Such as "sampled; from candidate 3, from candidate 0".
     """
     known = {one.number: one for one in front.records}
-    line, here = [], record
+    line: list[str] = []
+    here = record
     while here.parent is not None and here.parent in known and len(line) < len(known):
         here = known[here.parent]
         line.append(f"from candidate {here.number}" if here is not front.dense else "from the dense model")
@@ -76,14 +80,15 @@ def _downloads(one: Snapshot, record: CandidateRecord, run: int) -> list[Compone
     if one.run.folder.has_weights(record.number):
         kinds["weights"] = "Weights (safetensors)"
     return [
-        html.A(text, href=f"download/{run}/{kind}/{record.number}", className="button")
-        for kind, text in kinds.items()
+        html.A(text, href=f"download/{run}/{kind}/{record.number}", className="button") for kind, text in kinds.items()
     ]
 
 
 def _annotating(note: str, key: str, *, chosen: bool) -> list[Component]:
-    field = html.Textarea(note, id="note", key=f"{key} {note}", rows="3", className="field", **{"data-seen": note})
-    mark = button("Take back the choice", "unmark", key) if chosen else button("Mark as chosen", "mark", key, primary=True)
+    field = tagged(html.Textarea(note, id="note", key=f"{key} {note}", rows="3", className="field"), data_seen=note)
+    mark = (
+        button("Take back the choice", "unmark", key) if chosen else button("Mark as chosen", "mark", key, primary=True)
+    )
     return [
         html.Div([html.Label("Note", htmlFor="note", className="small"), field], className="noting"),
         html.Div([button("Save note", "note", key), mark], className="row wrap"),

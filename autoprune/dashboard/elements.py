@@ -16,6 +16,21 @@ from autoprune.report.section import Picture, Section, Table
 _LONG = 60
 
 
+def tagged(element: Component, **attributes: str) -> Component:
+    """Give an element attributes whose names have hyphens.
+
+    Args:
+        element: The element.
+        **attributes: Name, with "_" for "-", such as `aria_label` -> value.
+
+    Returns:
+        The element.
+    """
+    for name, value in attributes.items():
+        setattr(element, name.replace("_", "-"), value)
+    return element
+
+
 def section_element(section: Section) -> Component:
     """Build a section.
 
@@ -34,7 +49,7 @@ def section_element(section: Section) -> Component:
         parts.append(html.Div([picture_element(one) for one in section.pictures], className=f"pictures{two}"))
     parts += sentences(section.notes, "soft small")
     parts += [] if section.table is None else [table_element(section.table, section.title)]
-    return html.Section(parts, className="card stack", **{"aria-labelledby": title})
+    return tagged(html.Section(parts, className="card stack"), aria_labelledby=title)
 
 
 def sentences(texts: Iterable[str], kind: str = "") -> list[Component]:
@@ -61,11 +76,10 @@ def picture_element(picture: Picture) -> Component:
     """
     figure = json.dumps(json_values(picture.figure), separators=(",", ":"))
     height = picture.figure["layout"].get("height", 420)
-    plot = html.Div(
-        className="plot",
-        role="img",
-        style={"height": f"{height}px"},
-        **{"data-figure": figure, "aria-label": printable_line(picture.text, 2000)},
+    plot = tagged(
+        html.Div(className="plot", role="img", style={"height": f"{height}px"}),
+        data_figure=figure,
+        aria_label=printable_line(picture.text, 2000),
     )
     head = [html.H3(printable_line(picture.title))] if picture.title else []
     return html.Figure([*head, plot, html.Figcaption(printable_line(picture.text, 2000))])
@@ -86,12 +100,11 @@ def table_element(table: Table, title: str) -> Component:
         for place, name in enumerate(table.head)
     ]
     body = [html.Tr([_cell(text, place, table.names) for place, text in enumerate(row)]) for row in table.rows]
-    return html.Div(
-        html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]),
-        className="table",
-        tabIndex="0",
-        role="region",
-        **{"aria-label": f"Table: {printable_line(title)}"},
+    return tagged(
+        html.Div(
+            html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]), className="table", tabIndex="0", role="region"
+        ),
+        aria_label=f"Table: {printable_line(title)}",
     )
 
 
@@ -111,7 +124,12 @@ def facts(pairs: Sequence[tuple[str, str, str]]) -> Component:
         The element.
     """
     entries = [
-        html.Div([html.Dt([printable_line(meaning), *([html.Small(printable_line(note))] if note else [])]), html.Dd(printable_line(number))])
+        html.Div(
+            [
+                html.Dt([printable_line(meaning), *([html.Small(printable_line(note))] if note else [])]),
+                html.Dd(printable_line(number)),
+            ]
+        )
         for number, meaning, note in pairs
     ]
     return html.Dl(entries, className="facts")
@@ -130,5 +148,6 @@ def button(text: str, act: str, key: str = "", *, primary: bool = False, **data:
     Returns:
         The element.
     """
-    given = {"data-act": act, "data-key": key, **{f"data-{name}": value for name, value in data.items()}}
-    return html.Button(text, type="button", className="button primary" if primary else "button", **given)
+    kind = "button primary" if primary else "button"
+    given = {f"data_{name}": value for name, value in data.items()}
+    return tagged(html.Button(text, type="button", className=kind), data_act=act, data_key=key, **given)

@@ -12,6 +12,7 @@ from autoprune.display import printable_lines
 from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
 from autoprune.front.run import Run
+from autoprune.records.annotations import Annotations
 
 T = TypeVar("T")
 
@@ -23,12 +24,14 @@ class Snapshot:
     Attributes:
         run: The run.
         front: Its front.
+        annotations: What a person wrote about it.
         version: Number that rises with each change.
         found: What was worked out from it: key -> result.
     """
 
     run: Run
     front: Front
+    annotations: Annotations
     version: int
     found: dict[Hashable, object] = field(default_factory=dict)
 
@@ -123,7 +126,7 @@ class LiveRuns:
 
 def _snapshot(path: Path, version: int) -> Snapshot:
     run = Run.open(path)
-    return Snapshot(run=run, front=run.front(), version=version)
+    return Snapshot(run=run, front=run.front(), annotations=run.annotations, version=version)
 
 
 def _state(path: Path) -> tuple[object, ...]:

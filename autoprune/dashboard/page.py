@@ -1,4 +1,4 @@
-"""The page: its frame, which the views fill. Controls carry `data-set`, the part of the view's state that they change."""
+"""The page: its frame, which the views fill. Controls name in `data-set` the part of the state that they change."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from autoprune.dashboard.elements import tagged
 from autoprune.dashboard.files import PLOTLY
 from autoprune.dashboard.live import Snapshot
 from autoprune.display import printable_line
@@ -59,27 +60,32 @@ def layout(snapshots: Sequence[Snapshot], read_only: bool) -> Component:
     Returns:
         The page's component.
     """
-    return html.Div(
-        [
-            *(dcc.Store(id=f"store-{name}") for name in STORES),
-            *(dcc.Store(id=name) for name in ("live", "data", "front-figure", "parallel-figure", "choice", "act", "acted")),
-            dcc.Interval(id="tick", interval=INTERVAL * 1000),
-            html.Div(id="said", role="status", className="toast"),
-            _header(snapshots),
-            html.Div(id="banner", role="alert"),
-            html.Main(
-                [
-                    _tabs(),
-                    _panel("choose", [_choosing(read_only)]),
-                    _panel("compare", [html.Div(id="comparison", className="sections")]),
-                    _panel("understand", [html.Div(id="understanding", className="sections")]),
-                ],
-                id="main",
-                tabIndex="-1",
-            ),
-        ],
-        className="board",
-        **{"data-read-only": "yes" if read_only else ""},
+    return tagged(
+        html.Div(
+            [
+                *(dcc.Store(id=f"store-{name}") for name in STORES),
+                *(
+                    dcc.Store(id=name)
+                    for name in ("live", "data", "front-figure", "parallel-figure", "choice", "act", "acted")
+                ),
+                dcc.Interval(id="tick", interval=INTERVAL * 1000),
+                html.Div(id="said", role="status", className="toast"),
+                _header(snapshots),
+                html.Div(id="banner", role="alert"),
+                html.Main(
+                    [
+                        _tabs(),
+                        _panel("choose", [_choosing()]),
+                        _panel("compare", [html.Div(id="comparison", className="sections")]),
+                        _panel("understand", [html.Div(id="understanding", className="sections")]),
+                    ],
+                    id="main",
+                    tabIndex="-1",
+                ),
+            ],
+            className="board",
+        ),
+        data_read_only="yes" if read_only else "",
     )
 
 
@@ -91,7 +97,7 @@ def _header(snapshots: Sequence[Snapshot]) -> Component:
         runs = html.H1(
             [
                 html.Label("Run", htmlFor="run", className="hidden"),
-                html.Select(options, id="run", className="field", **{"data-set": "run"}),
+                tagged(html.Select(options, id="run", className="field"), data_set="run"),
             ]
         )
     return html.Header(
@@ -99,15 +105,17 @@ def _header(snapshots: Sequence[Snapshot]) -> Component:
             html.Div([html.Span("autoprune", className="brand"), runs, html.Div(id="state", className="soft small")]),
             html.Div(
                 [
-                    html.Button("Copy link", type="button", className="button", **{"data-act": "link"}),
-                    html.Div(
-                        [
-                            html.Button(mode, type="button", **{"data-choose-theme": mode.lower()})
-                            for mode in ("System", "Light", "Dark")
-                        ],
-                        className="choices",
-                        role="group",
-                        **{"aria-label": "Colours"},
+                    tagged(html.Button("Copy link", type="button", className="button"), data_act="link"),
+                    tagged(
+                        html.Div(
+                            [
+                                tagged(html.Button(mode, type="button"), data_choose_theme=mode.lower())
+                                for mode in ("System", "Light", "Dark")
+                            ],
+                            className="choices",
+                            role="group",
+                        ),
+                        aria_label="Colours",
                     ),
                 ],
                 className="row",
@@ -118,80 +126,90 @@ def _header(snapshots: Sequence[Snapshot]) -> Component:
 
 
 def _tabs() -> Component:
-    return html.Div(
-        [
-            html.Button(
-                [title, html.Span(id=f"count-{name}", className="count")],
-                type="button",
-                id=f"tab-{name}",
-                role="tab",
-                **{"aria-controls": f"panel-{name}", "data-tab": name, "aria-selected": "false"},
-            )
-            for name, title in TABS.items()
-        ],
-        role="tablist",
-        className="tabs",
-        **{"aria-label": "Views"},
+    return tagged(
+        html.Div(
+            [
+                tagged(
+                    html.Button(
+                        [title, html.Span(id=f"count-{name}", className="count")],
+                        type="button",
+                        id=f"tab-{name}",
+                        role="tab",
+                    ),
+                    aria_controls=f"panel-{name}",
+                    data_tab=name,
+                    aria_selected="false",
+                )
+                for name, title in TABS.items()
+            ],
+            role="tablist",
+            className="tabs",
+        ),
+        aria_label="Views",
     )
 
 
 def _panel(name: str, children: list[Component]) -> Component:
-    return html.Div(
-        children,
-        id=f"panel-{name}",
-        role="tabpanel",
-        hidden=name != "choose",
-        className="panel",
-        **{"aria-labelledby": f"tab-{name}"},
+    return tagged(
+        html.Div(children, id=f"panel-{name}", role="tabpanel", hidden=name != "choose", className="panel"),
+        aria_labelledby=f"tab-{name}",
     )
 
 
-def _choosing(read_only: bool) -> Component:
+def _choosing() -> Component:
     return html.Div(
         [
-            html.Section(
-                [
-                    html.Div(id="answer", className="answer", role="status", **{"aria-live": "polite"}),
-                    html.Div(
-                        [
-                            html.H2("Choose by", className="small-title"),
-                            _choices("mode", "Choose by", {"limits": "Limits", "knee": "Knee", "weights": "Weights"}),
-                        ],
-                        className="row wrap",
-                    ),
-                    html.Div(id="limits", className="limits"),
-                ],
-                className="card side",
-                **{"aria-label": "Limits, and the best candidate within them"},
+            tagged(
+                html.Section(
+                    [
+                        tagged(html.Div(id="answer", className="answer", role="status"), aria_live="polite"),
+                        html.Div(
+                            [
+                                html.H2("Choose by", className="small-title"),
+                                _choices(
+                                    "mode", "Choose by", {"limits": "Limits", "knee": "Knee", "weights": "Weights"}
+                                ),
+                            ],
+                            className="row wrap",
+                        ),
+                        html.Div(id="limits", className="limits"),
+                    ],
+                    className="card side",
+                ),
+                aria_label="Limits, and the best candidate within them",
             ),
-            html.Section([_chart_controls(), *_charts()], className="card charts", **{"aria-label": "The front"}),
-            html.Section(
-                [html.Div(id="details", className="details")],
-                id="details-card",
-                className="card drawer",
-                hidden=True,
-                tabIndex="-1",
-                **{"aria-label": "The opened candidate"},
+            tagged(html.Section([_chart_controls(), *_charts()], className="card charts"), aria_label="The front"),
+            tagged(
+                html.Section(
+                    [html.Div(id="details", className="details")],
+                    id="details-card",
+                    className="card drawer",
+                    hidden=True,
+                    tabIndex="-1",
+                ),
+                aria_label="The opened candidate",
             ),
-            html.Section(
-                [
-                    html.Div(
-                        [
-                            html.H2("Candidates", className="small-title"),
-                            html.Span(id="candidates-count", className="soft small"),
-                            _choices(
-                                "rows",
-                                "Rows",
-                                {"all": "All", "front": "Front", "within": "Within limits", "pins": "Pinned"},
-                            ),
-                            html.A("Download CSV", id="csv", href="download/0/candidates.csv", className="button"),
-                        ],
-                        className="row wrap",
-                    ),
-                    html.Div(id="candidates"),
-                ],
-                className="card wide",
-                **{"aria-label": "Table of candidates"},
+            tagged(
+                html.Section(
+                    [
+                        html.Div(
+                            [
+                                html.H2("Candidates", className="small-title"),
+                                html.Span(id="candidates-count", className="soft small"),
+                                _choices(
+                                    "rows",
+                                    "Rows",
+                                    {"all": "All", "front": "Front", "within": "Within limits", "pins": "Pinned"},
+                                ),
+                                html.A("Download CSV", id="csv", href="download/0/candidates.csv", className="button"),
+                            ],
+                            className="row wrap",
+                        ),
+                        html.Div(id="candidates"),
+                    ],
+                    className="card wide",
+                ),
+                aria_label="Table of candidates",
             ),
         ],
         className="choosing",
@@ -215,25 +233,21 @@ def _chart_controls() -> Component:
 
 def _charts() -> list[Component]:
     return [
-        html.Div(
-            id="plot-front",
-            className="plot main-plot",
-            role="img",
-            **{"aria-label": "The front. The table of candidates below holds the same points."},
+        tagged(
+            html.Div(id="plot-front", className="plot main-plot", role="img"),
+            aria_label="The front. The table of candidates below holds the same points.",
         ),
         html.Div(
             [
                 html.H2("All quantities", className="small-title"),
                 html.Span("Drag along an axis to select; the selection holds in every view.", className="soft small"),
-                html.Button("Clear selection", type="button", className="button", id="clear", **{"data-act": "clear"}),
+                tagged(html.Button("Clear selection", type="button", className="button", id="clear"), data_act="clear"),
             ],
             className="row wrap",
         ),
-        html.Div(
-            id="plot-parallel",
-            className="plot",
-            role="img",
-            **{"aria-label": "Every candidate as a line over all quantities. The fields of limits select the same way."},
+        tagged(
+            html.Div(id="plot-parallel", className="plot", role="img"),
+            aria_label="Every candidate as a line over all quantities. The fields of limits select the same way.",
         ),
     ]
 
@@ -242,19 +256,21 @@ def _select(name: str, title: str) -> Component:
     return html.Div(
         [
             html.Label(title, htmlFor=f"set-{name}", className="soft small"),
-            html.Select([], id=f"set-{name}", className="field", **{"data-set": name}),
+            tagged(html.Select([], id=f"set-{name}", className="field"), data_set=name),
         ],
         className="labelled",
     )
 
 
 def _choices(name: str, title: str, options: dict[str, str]) -> Component:
-    return html.Div(
-        [
-            html.Button(text, type="button", **{"data-set": name, "data-value": value, "aria-pressed": "false"})
-            for value, text in options.items()
-        ],
-        className="choices",
-        role="group",
-        **{"aria-label": title},
+    return tagged(
+        html.Div(
+            [
+                tagged(html.Button(text, type="button"), data_set=name, data_value=value, aria_pressed="false")
+                for value, text in options.items()
+            ],
+            className="choices",
+            role="group",
+        ),
+        aria_label=title,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dash import html
 from dash.development.base_component import Component
 
-from autoprune.dashboard.elements import section_element
+from autoprune.dashboard.elements import section_element, tagged
 from autoprune.dashboard.live import Snapshot
 from autoprune.display import printable_line
 from autoprune.report.section import Section
@@ -26,7 +26,7 @@ def understand(one: Snapshot) -> list[Component]:
     """
     found = one.once("understanding", lambda: _sections(one))
     links = [html.A(printable_line(section.title), href=f"#section-{section.anchor}") for section in found]
-    return [html.Nav(links, className="links", **{"aria-label": "Sections"}), *map(section_element, found)]
+    return [tagged(html.Nav(links, className="links"), aria_label="Sections"), *map(section_element, found)]
 
 
 def _sections(one: Snapshot) -> list[Section]:

@@ -74,7 +74,10 @@ def opened(browser: Browser) -> Iterator[Opened]:
 
     def open_page(url: str, width: int = 1440, scheme: str = "light", drawn: bool = True) -> Page:
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", accept_downloads=True
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            accept_downloads=True,
         )
         contexts.append(context)
         page = context.new_page()

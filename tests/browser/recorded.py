@@ -95,7 +95,10 @@ class Recorded:
             number=number,
             origin=origin,
             plan=PruningPlan(
-                groups={name: GroupPlan(ratio=round(1 - shares[name], 3), criterion=("l2", "taylor")[number % 2]) for name in names}
+                groups={
+                    name: GroupPlan(ratio=round(1 - shares[name], 3), criterion=("l2", "taylor")[number % 2])
+                    for name in names
+                }
             )
             if number
             else PruningPlan(),
@@ -109,7 +112,11 @@ class Recorded:
             note="the loss is not finite at step 12" if number == 17 else "",
             rungs=self._rungs(quality, stopped) if number > 4 and not polished else (),
             fidelity=0.25 if stopped else 1.0,
-            parameters={"budget": share, "steps": int(100 + 20 * (number % 5)), "criterion": ("l2", "taylor")[number % 2]}
+            parameters={
+                "budget": share,
+                "steps": int(100 + 20 * (number % 5)),
+                "criterion": ("l2", "taylor")[number % 2],
+            }
             if origin is Origin.SAMPLED
             else {},
         )
@@ -129,13 +136,18 @@ class Recorded:
         budget = {1: 0.85, 2: 0.65, 3: 0.45, 4: 0.3}.get(number, float(self._random.uniform(0.2, 0.95)))
         spread = 0.0 if origin is Origin.UNIFORM else 0.25
         factors = np.clip(budget * self._random.lognormal(0.0, spread, len(self.channels)), 0.1, 1.0)
-        return {name: max(1, round(factor * count)) for (name, count), factor in zip(self.channels.items(), factors, strict=True)}
+        return {
+            name: max(1, round(factor * count))
+            for (name, count), factor in zip(self.channels.items(), factors, strict=True)
+        }
 
     def _cost(self, widths: Mapping[str, int]) -> dict[str, int]:
         """Costs of such widths, by the table of the study."""
         table = self._table
         gone = [1 - widths[name] / count for name, count in zip(table.names, table.channels, strict=True)]
-        lengths = [axis.whole - sum(positions * gone[group] for group, positions in axis.single) for axis in table.lengths]
+        lengths = [
+            axis.whole - sum(positions * gone[group] for group, positions in axis.single) for axis in table.lengths
+        ]
         names = ("parameters", "multiply_adds", "size_bytes")
         terms = [(term, math.prod(lengths[number] for number in term.lengths)) for term in table.terms]
         return {name: int(sum(getattr(term, name) * size for term, size in terms)) for name in names}

@@ -26,7 +26,9 @@ def test_a_running_study_is_followed(opened: Opened, tmp_path: Path) -> None:
         page.wait_for_function("document.getElementById('candidates-count').textContent === '10 of 10'")
         run.add(2)
         page.wait_for_function("document.getElementById('candidates-count').textContent === '12 of 12'")
-        page.wait_for_function("document.getElementById('plot-front').data.flatMap(t => t.customdata || []).includes('0.11')")
+        page.wait_for_function(
+            "document.getElementById('plot-front').data.flatMap(t => t.customdata || []).includes('0.11')"
+        )
         # Half a file is no study: the page stays as it was, says so, and goes on.
         study = run.folder.path / "study.json"
         whole = study.read_text()
