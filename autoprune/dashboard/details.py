@@ -85,7 +85,9 @@ def _downloads(one: Snapshot, record: CandidateRecord, run: int) -> list[Compone
 
 
 def _annotating(note: str, key: str, *, chosen: bool) -> list[Component]:
-    field = tagged(html.Textarea(note, id="note", key=f"{key} {note}", rows="3", className="field"), data_seen=note)
+    field = tagged(
+        html.Textarea(note, id="note", key=f"{key} {note}", rows="3", className="field"), {"data-seen": note}
+    )
     mark = (
         button("Take back the choice", "unmark", key) if chosen else button("Mark as chosen", "mark", key, primary=True)
     )
@@ -110,5 +112,5 @@ def _commands(one: Snapshot, record: CandidateRecord) -> list[Component]:
     whole = f"{base} --format onnx --script STUDY.py --to candidate-{record.number}.onnx"
     return [
         *sentences(["As a whole model, with the study script, on the command line:"], "soft small"),
-        html.Div([html.Code(whole), button("Copy", "copy", line=whole)], className="row wrap command"),
+        html.Div([html.Code(whole), button("Copy", "copy", whole)], className="row wrap command"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dash import html
 from dash.development.base_component import Component
@@ -16,18 +16,18 @@ from autoprune.report.section import Picture, Section, Table
 _LONG = 60
 
 
-def tagged(element: Component, **attributes: str) -> Component:
+def tagged(element: Component, attributes: Mapping[str, str]) -> Component:
     """Give an element attributes whose names have hyphens.
 
     Args:
         element: The element.
-        **attributes: Name, with "_" for "-", such as `aria_label` -> value.
+        attributes: Name, such as "aria-label" -> value.
 
     Returns:
         The element.
     """
     for name, value in attributes.items():
-        setattr(element, name.replace("_", "-"), value)
+        setattr(element, name, value)
     return element
 
 
@@ -49,7 +49,7 @@ def section_element(section: Section) -> Component:
         parts.append(html.Div([picture_element(one) for one in section.pictures], className=f"pictures{two}"))
     parts += sentences(section.notes, "soft small")
     parts += [] if section.table is None else [table_element(section.table, section.title)]
-    return tagged(html.Section(parts, className="card stack"), aria_labelledby=title)
+    return tagged(html.Section(parts, className="card stack"), {"aria-labelledby": title})
 
 
 def sentences(texts: Iterable[str], kind: str = "") -> list[Component]:
@@ -78,8 +78,7 @@ def picture_element(picture: Picture) -> Component:
     height = picture.figure["layout"].get("height", 420)
     plot = tagged(
         html.Div(className="plot", role="img", style={"height": f"{height}px"}),
-        data_figure=figure,
-        aria_label=printable_line(picture.text, 2000),
+        {"data-figure": figure, "aria-label": printable_line(picture.text, 2000)},
     )
     head = [html.H3(printable_line(picture.title))] if picture.title else []
     return html.Figure([*head, plot, html.Figcaption(printable_line(picture.text, 2000))])
@@ -104,7 +103,7 @@ def table_element(table: Table, title: str) -> Component:
         html.Div(
             html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]), className="table", tabIndex="0", role="region"
         ),
-        aria_label=f"Table: {printable_line(title)}",
+        {"aria-label": f"Table: {printable_line(title)}"},
     )
 
 
@@ -135,19 +134,17 @@ def facts(pairs: Sequence[tuple[str, str, str]]) -> Component:
     return html.Dl(entries, className="facts")
 
 
-def button(text: str, act: str, key: str = "", *, primary: bool = False, **data: str) -> Component:
+def button(text: str, act: str, key: str = "", *, primary: bool = False) -> Component:
     """Build a button that asks the page for something.
 
     Args:
         text: What it says.
         act: Name of the action, see `assets/40-controls.js`.
-        key: Key of the candidate that it is about.
+        key: Key of the candidate that it is about, or the text to copy.
         primary: Whether it is the one that most people want.
-        **data: Further attributes of its data.
 
     Returns:
         The element.
     """
     kind = "button primary" if primary else "button"
-    given = {f"data_{name}": value for name, value in data.items()}
-    return tagged(html.Button(text, type="button", className=kind), data_act=act, data_key=key, **given)
+    return tagged(html.Button(text, type="button", className=kind), {"data-act": act, "data-key": key})

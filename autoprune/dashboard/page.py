@@ -85,7 +85,7 @@ def layout(snapshots: Sequence[Snapshot], read_only: bool) -> Component:
             ],
             className="board",
         ),
-        data_read_only="yes" if read_only else "",
+        {"data-read-only": "yes" if read_only else ""},
     )
 
 
@@ -97,7 +97,7 @@ def _header(snapshots: Sequence[Snapshot]) -> Component:
         runs = html.H1(
             [
                 html.Label("Run", htmlFor="run", className="hidden"),
-                tagged(html.Select(options, id="run", className="field"), data_set="run"),
+                tagged(html.Select(options, id="run", className="field"), {"data-set": "run"}),
             ]
         )
     return html.Header(
@@ -105,17 +105,17 @@ def _header(snapshots: Sequence[Snapshot]) -> Component:
             html.Div([html.Span("autoprune", className="brand"), runs, html.Div(id="state", className="soft small")]),
             html.Div(
                 [
-                    tagged(html.Button("Copy link", type="button", className="button"), data_act="link"),
+                    tagged(html.Button("Copy link", type="button", className="button"), {"data-act": "link"}),
                     tagged(
                         html.Div(
                             [
-                                tagged(html.Button(mode, type="button"), data_choose_theme=mode.lower())
+                                tagged(html.Button(mode, type="button"), {"data-choose-theme": mode.lower()})
                                 for mode in ("System", "Light", "Dark")
                             ],
                             className="choices",
                             role="group",
                         ),
-                        aria_label="Colours",
+                        {"aria-label": "Colours"},
                     ),
                 ],
                 className="row",
@@ -136,23 +136,21 @@ def _tabs() -> Component:
                         id=f"tab-{name}",
                         role="tab",
                     ),
-                    aria_controls=f"panel-{name}",
-                    data_tab=name,
-                    aria_selected="false",
+                    {"aria-controls": f"panel-{name}", "data-tab": name, "aria-selected": "false"},
                 )
                 for name, title in TABS.items()
             ],
             role="tablist",
             className="tabs",
         ),
-        aria_label="Views",
+        {"aria-label": "Views"},
     )
 
 
 def _panel(name: str, children: list[Component]) -> Component:
     return tagged(
         html.Div(children, id=f"panel-{name}", role="tabpanel", hidden=name != "choose", className="panel"),
-        aria_labelledby=f"tab-{name}",
+        {"aria-labelledby": f"tab-{name}"},
     )
 
 
@@ -162,7 +160,7 @@ def _choosing() -> Component:
             tagged(
                 html.Section(
                     [
-                        tagged(html.Div(id="answer", className="answer", role="status"), aria_live="polite"),
+                        tagged(html.Div(id="answer", className="answer", role="status"), {"aria-live": "polite"}),
                         html.Div(
                             [
                                 html.H2("Choose by", className="small-title"),
@@ -176,9 +174,9 @@ def _choosing() -> Component:
                     ],
                     className="card side",
                 ),
-                aria_label="Limits, and the best candidate within them",
+                {"aria-label": "Limits, and the best candidate within them"},
             ),
-            tagged(html.Section([_chart_controls(), *_charts()], className="card charts"), aria_label="The front"),
+            tagged(html.Section([_chart_controls(), *_charts()], className="card charts"), {"aria-label": "The front"}),
             tagged(
                 html.Section(
                     [html.Div(id="details", className="details")],
@@ -187,7 +185,7 @@ def _choosing() -> Component:
                     hidden=True,
                     tabIndex="-1",
                 ),
-                aria_label="The opened candidate",
+                {"aria-label": "The opened candidate"},
             ),
             tagged(
                 html.Section(
@@ -209,7 +207,7 @@ def _choosing() -> Component:
                     ],
                     className="card wide",
                 ),
-                aria_label="Table of candidates",
+                {"aria-label": "Table of candidates"},
             ),
         ],
         className="choosing",
@@ -235,19 +233,21 @@ def _charts() -> list[Component]:
     return [
         tagged(
             html.Div(id="plot-front", className="plot main-plot", role="img"),
-            aria_label="The front. The table of candidates below holds the same points.",
+            {"aria-label": "The front. The table of candidates below holds the same points."},
         ),
         html.Div(
             [
                 html.H2("All quantities", className="small-title"),
                 html.Span("Drag along an axis to select; the selection holds in every view.", className="soft small"),
-                tagged(html.Button("Clear selection", type="button", className="button", id="clear"), data_act="clear"),
+                tagged(
+                    html.Button("Clear selection", type="button", className="button", id="clear"), {"data-act": "clear"}
+                ),
             ],
             className="row wrap",
         ),
         tagged(
             html.Div(id="plot-parallel", className="plot", role="img"),
-            aria_label="Every candidate as a line over all quantities. The fields of limits select the same way.",
+            {"aria-label": "Every candidate as a line over all quantities. The fields of limits select the same way."},
         ),
     ]
 
@@ -256,7 +256,7 @@ def _select(name: str, title: str) -> Component:
     return html.Div(
         [
             html.Label(title, htmlFor=f"set-{name}", className="soft small"),
-            tagged(html.Select([], id=f"set-{name}", className="field"), data_set=name),
+            tagged(html.Select([], id=f"set-{name}", className="field"), {"data-set": name}),
         ],
         className="labelled",
     )
@@ -266,11 +266,13 @@ def _choices(name: str, title: str, options: dict[str, str]) -> Component:
     return tagged(
         html.Div(
             [
-                tagged(html.Button(text, type="button"), data_set=name, data_value=value, aria_pressed="false")
+                tagged(
+                    html.Button(text, type="button"), {"data-set": name, "data-value": value, "aria-pressed": "false"}
+                )
                 for value, text in options.items()
             ],
             className="choices",
             role="group",
         ),
-        aria_label=title,
+        {"aria-label": title},
     )

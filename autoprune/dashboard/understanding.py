@@ -26,7 +26,7 @@ def understand(one: Snapshot) -> list[Component]:
     """
     found = one.once("understanding", lambda: _sections(one))
     links = [html.A(printable_line(section.title), href=f"#section-{section.anchor}") for section in found]
-    return [tagged(html.Nav(links, className="links"), aria_label="Sections"), *map(section_element, found)]
+    return [tagged(html.Nav(links, className="links"), {"aria-label": "Sections"}), *map(section_element, found)]
 
 
 def _sections(one: Snapshot) -> list[Section]:

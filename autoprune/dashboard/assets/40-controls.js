@@ -160,7 +160,7 @@
     mark: (target) => board.act("mark", target.dataset.key),
     unmark: (target) => board.act("unmark", target.dataset.key),
     note: (target) => board.act("note", target.dataset.key, document.getElementById("note").value, document.getElementById("note").dataset.seen),
-    copy: (target) => navigator.clipboard.writeText(target.dataset.line).then(() => board.say("Copied.")),
+    copy: (target) => navigator.clipboard.writeText(target.dataset.key).then(() => board.say("Copied.")),
   };
 
   let asked = 0;
