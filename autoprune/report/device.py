@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
-
-from autoprune.display import summarize_names
-from autoprune.records.device_profile import DeviceProfile, Staircase
+from autoprune.records.device_profile import DeviceProfile
+from autoprune.report.sections.device import STAIRCASES, device_text, model_text, staircase_table
 from autoprune.report.terminal import safe_console, show_tables, split_table
 
 
@@ -15,32 +13,12 @@ def show_profile(profile: DeviceProfile) -> None:
     Args:
         profile: The profile.
     """
-    console, device = safe_console(soft_wrap=True), profile.device
-    versions = ", ".join(f"{name} {version}" for name, version in device.versions.items())
-    console.print(f"{device.processor}, {device.cores} cores, {device.system}; {device.backend} ({versions})")
-    circumstances = profile.latency_profile
-    kind = f", {circumstances.dtype}" if circumstances.dtype else ""
-    batch = f", batch size {circumstances.batch_size}" if circumstances.batch_size else ""
-    threads = "1 thread" if circumstances.threads == 1 else f"{circumstances.threads} threads"
-    console.print(f"{threads}{kind}{batch}; the dense model takes {profile.dense_ms:.3g} ms.")
+    console = safe_console(soft_wrap=True)
+    console.print(device_text(profile))
     if profile.staircases:
-        lost = max((one.lost for one in profile.staircases), key=len)
-        console.print("Latency, as a share of dense, when all groups of a kind lose channels from a multiple of 16:")
-        head = ["layers", "groups", "grain", *(f"-{one}" if one else "0" for one in lost)]
-        tables = safe_console()
-        show_tables(tables, split_table(head, [_row(one, len(lost)) for one in profile.staircases], tables.width))
-    noise = statistics.median(one.half_width for one in profile.models)
-    console.print(
-        f"The latency model is off by {profile.error:.1%} in the median on models that it has not seen, "
-        f"with a rank correlation of {profile.rank:.3f}; it learned from {len(profile.models)} models, "
-        f"{profile.beside_grain} of which have widths off the grain or below it, and each of which is known to within "
-        f"{noise:.1%}. Measuring took {profile.seconds:.0f} s."
-    )
+        console.print(STAIRCASES)
+        table, tables = staircase_table(profile), safe_console()
+        show_tables(tables, split_table(table.head, table.rows, tables.width, table.names))
+    console.print(model_text(profile))
     for doubt in profile.doubts:
         console.print(doubt, style="yellow")
-
-
-def _row(staircase: Staircase, count: int) -> list[str]:
-    names = summarize_names(staircase.groups, 3)
-    ratios = [f"{ratio:.3f}" for ratio in staircase.ratios]
-    return [staircase.layers, names, str(staircase.grain), *ratios, *[""] * (count - len(ratios))]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.report.section import Section
+from autoprune.report.sections.device import device_section
 from autoprune.report.sections.early_stopping import early_stopping_section
 from autoprune.report.sections.failures import failures_section
 from autoprune.report.sections.front import front_section
@@ -29,6 +30,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[[Run, Front], Section | None]]] = {
         "layers": layers_section,
         "sensitivity": sensitivity_section,
         "sensitivity-blocks": dropped_section,
+        "device": device_section,
         "importances": importances_section,
         "progress": progress_section,
         "early-stopping": early_stopping_section,
