@@ -187,7 +187,7 @@ def importances(front: Front, *, seed: int = 0) -> Importances:
     notes += [f"{name} is the same in every trial." for name in same]
     if not groups:
         notes.append("No parameter has two values.")
-    draws = {target: _draws(groups, values, seed) for target, values in found.items()} if groups else {}
+    draws = _draws(groups, found, seed) if groups and found else {}
     return Importances(
         trials=len(trials),
         targets=tuple(draws),
@@ -213,7 +213,8 @@ def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
     for position, cost in enumerate(costs):
         far = np.abs(costs - cost)
         far[position] = np.inf
-        chosen = np.argsort(far, kind="stable")[:near]
+        within = np.flatnonzero(far <= np.partition(far, near - 1)[near - 1])
+        chosen = within[np.argsort(far[within], kind="stable")[:near]]
         x, y = costs[chosen] - cost, quality[chosen]
         spread = x - x.mean()
         slope = spread @ y / (spread @ spread) if spread.any() else 0.0
@@ -231,10 +232,19 @@ def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
         groups: Group of each trial, integers >= 0, [n, parameters].
         values: Values of the targets, float [rows, n].
     """
-    samples, parameters = groups.shape
-    most = int(groups.max(initial=0)) + 1
-    inside = np.zeros((samples, parameters, most))
+    return _explained(_members(groups), values)
+
+
+def _members(groups: np.ndarray) -> np.ndarray:
+    """Return 1 where a trial is in a group of a parameter, float [n, parameters, groups]."""
+    inside = np.zeros((*groups.shape, int(groups.max(initial=0)) + 1))
     np.put_along_axis(inside, groups[:, :, None], 1.0, axis=2)
+    return inside
+
+
+def _explained(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return what `explained_variance` does, for groups from `_members`."""
+    samples, parameters, most = inside.shape
     counts = inside.sum(0)
     away = values - values.mean(1, keepdims=True)
     sums = (away @ inside.reshape(samples, -1)).reshape(len(values), parameters, most)
@@ -311,18 +321,23 @@ def _merge_kinds(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     return kinds
 
 
-def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _Draws:
+def _draws(groups: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], seed: int) -> dict[str, _Draws]:
+    """Draw halves and orders of the trials, the same for each target."""
     random = np.random.default_rng(seed)
-    matrix = np.stack(list(groups.values()), axis=1)
-    chosen = [random.permutation(len(values))[: len(values) // 2] for _ in range(_HALVES)]
-    orders = (
-        random.permuted(np.tile(values, (_ORDERS_PER_BATCH, 1)), axis=1) for _ in range(_ORDERS // _ORDERS_PER_BATCH)
-    )
-    return _Draws(
-        own=explained_variance(matrix, values[None]),
-        halves=np.concatenate([explained_variance(matrix[half], values[None, half]) for half in chosen]),
-        chance=np.concatenate([explained_variance(matrix, order) for order in orders]),
-    )
+    inside, values = _members(np.stack(list(groups.values()), axis=1)), np.stack(list(targets.values()))
+    count = values.shape[1]
+    halves = [random.permutation(count)[: count // 2] for _ in range(_HALVES)]
+    of_halves = np.stack([_explained(inside[half], values[:, half]) for half in halves], axis=1)
+    batches = []
+    for _ in range(_ORDERS // _ORDERS_PER_BATCH):
+        orders = random.permuted(np.tile(np.arange(count), (_ORDERS_PER_BATCH, 1)), axis=1)
+        drawn = np.take(values, orders, axis=1).reshape(-1, count)
+        batches.append(_explained(inside, drawn).reshape(len(values), len(orders), -1))
+    chance, own = np.concatenate(batches, axis=1), _explained(inside, values)
+    return {
+        target: _Draws(own=own[[place]], halves=of_halves[place], chance=chance[place])
+        for place, target in enumerate(targets)
+    }
 
 
 def _rows(

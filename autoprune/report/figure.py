@@ -17,7 +17,7 @@ import numpy as np
 #: Trace of a figure, or its layout: property -> value. Figures have hundreds of properties of any JSON type.
 Properties = dict[str, object]
 #: Significant digits of numbers that are drawn.
-_DIGITS = 7
+_DIGITS = 5
 #: Largest number of points that are drawn as shapes of the page; more are drawn by WebGL.
 _MOST_SHAPES = 1000
 
@@ -65,7 +65,7 @@ def drawn(values: np.ndarray | Sequence[float]) -> list[float | None]:
         values: Numbers.
 
     Returns:
-        The numbers with seven significant digits, whole ones unchanged; None where they are not finite.
+        The numbers with five significant digits, whole ones unchanged; None where they are not finite.
     """
     return [
         None if not math.isfinite(one) else one if float(one).is_integer() else float(f"{one:.{_DIGITS}g}")

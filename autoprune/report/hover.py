@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 import numpy as np
 
@@ -16,14 +17,15 @@ from autoprune.report.labels import hover
 _SHARES = ("multiply_adds", "size_bytes")
 
 
-def hover_texts(front: Front) -> list[str]:
+def hover_texts(front: Front, only: Container[int] | None = None) -> list[str]:
     """Write what charts say of each candidate: origin and parent, quality with its noise, and costs against dense.
 
     Args:
         front: Front of a study.
+        only: Numbers of the candidates to write of; None for all.
 
     Returns:
-        A text for each of `front.records`.
+        A text for each of `front.records`; "" for those that are left out.
     """
     dense, records = front.dense, front.records
     noise = (INTERVAL * front.numbers.dense_errors).tolist()
@@ -32,6 +34,9 @@ def hover_texts(front: Front) -> list[str]:
     wholes = {cost.name: math.nan if dense is None else cost.shown(dense.search, dense.search) for cost in costs}
     texts = []
     for place, record in enumerate(records):
+        if only is not None and record.number not in only:
+            texts.append("")
+            continue
         lines = [_who(front, record), *_quality(front, record)]
         if dense is not None and record is not dense:
             gain = front.problem.quality.gain(record.search.quality, dense.search.quality)

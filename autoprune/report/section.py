@@ -95,7 +95,8 @@ class Summary:
         is_warning: Whether the sentence tells of something wrong, or of a loss.
         candidate: Number of the suggested candidate; None where there is none.
         facts: Main numbers of that candidate against dense.
-        why: Sentences: why that candidate, and how far its numbers can be trusted.
+        why: Sentences: why that candidate.
+        trust: Sentences: how far its numbers can be trusted.
         warnings: Sentences that a reader must not miss.
         table: The dense model and the candidate side by side, on the search and on the test split.
         picture: The chart.
@@ -106,6 +107,7 @@ class Summary:
     candidate: int | None = None
     facts: tuple[Fact, ...] = ()
     why: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     table: Table | None = None
     picture: Picture | None = None

@@ -25,6 +25,8 @@ TOKENS: Mapping[str, Mapping[str, str]] = {
         "accent": "#1d67b8",
         "accent-wash": "#e8f0fa",
         "on-accent": "#ffffff",
+        "least": "#edf3fa",
+        "most": "#0d4a8c",
         "warn": "#93380e",
         "warn-wash": "#fcefe6",
         "good": "#0a634a",
@@ -40,6 +42,8 @@ TOKENS: Mapping[str, Mapping[str, str]] = {
         "accent": "#74b3f3",
         "accent-wash": "#16283b",
         "on-accent": "#0c1116",
+        "least": "#1b2633",
+        "most": "#9cccff",
         "warn": "#f2a873",
         "warn-wash": "#33221a",
         "good": "#62d0a8",
@@ -74,8 +78,8 @@ ACCENT, FAINT, BAD = "#3a86dd", "#7d8590", "#d1492e"
 REGION, NOISE = "rgba(18,161,124,0.10)", "rgba(125,133,144,0.16)"
 #: Opacity of what is beaten, and of what was stopped early.
 BEATEN, STOPPED = 0.38, 0.3
-#: Scale from low to high, which keeps its order for everybody (Nunez, Anderton and Renslow 2018).
-SEQUENTIAL = "Cividis"
+#: Scale of lines and bars from low to high. Heat maps have a scale of one colour from the template of the page.
+SPAN = ((0.0, "#c98500"), (0.5, "#7d8590"), (1.0, "#3a86dd"))
 #: From less to more than expected, over what the page shows behind.
 DIVERGING = ((0.0, "#3a86dd"), (0.5, "rgba(125,133,144,0.12)"), (1.0, "#d1492e"))
 
@@ -138,7 +142,8 @@ def _template(tokens: Mapping[str, str]) -> Properties:
         "zeroline": False,
     }
     scene = {"backgroundcolor": "rgba(0,0,0,0)", "gridcolor": line, "linecolor": line, "zerolinecolor": line}
-    bar = {"outlinewidth": 0, "thickness": 12, "tickfont": {"color": soft}, "title": {"font": {"color": soft}}}
+    bar: Properties = {"outlinewidth": 0, "thickness": 12, "tickfont": {"color": soft, "size": 12}}
+    bar["title"] = {"font": {"color": soft, "size": 12}}
     layout: Properties = {
         "font": {"family": _FONT, "color": ink, "size": 13},
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -167,7 +172,8 @@ def _template(tokens: Mapping[str, str]) -> Properties:
         "hovermode": "closest",
         "dragmode": "zoom",
     }
-    heat = {"colorbar": bar, "xgap": 1, "ygap": 1}
+    scale = [[0.0, tokens["least"]], [1.0, tokens["most"]]]
+    heat = {"colorbar": bar, "colorscale": scale, "xgap": 1, "ygap": 1}
     lines = {"labelfont": {"color": ink, "size": 12}, "tickfont": {"color": soft}, "rangefont": {"color": soft}}
     return {
         "layout": layout,

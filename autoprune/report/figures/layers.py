@@ -10,7 +10,7 @@ from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.report.figure import Figure, Properties, titled
 from autoprune.report.labels import hover, label, labels
-from autoprune.report.theme import ACCENT, SEQUENTIAL
+from autoprune.report.theme import ACCENT
 
 #: Largest number of candidates in a heat map.
 MOST_ROWS = 60
@@ -80,7 +80,6 @@ def kept_shares(front: Front, widths: Mapping[str, int]) -> Figure:
         "hovertemplate": "%{y}<br>%{text}<extra></extra>",
         "zmin": 0.0,
         "zmax": 1.0,
-        "colorscale": SEQUENTIAL,
         "colorbar": {**titled("kept"), "tickformat": ".0%"},
     }
     layout: Properties = {

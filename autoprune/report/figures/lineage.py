@@ -70,7 +70,7 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> Figure:
             }
         )
     layout: Properties = {
-        "xaxis": {**titled(label(over.axis_title)), "type": "log", "tickformat": "~s"},
+        "xaxis": {**titled(label(over.axis_title)), "type": "log", "tickformat": "~s", "dtick": "D2"},
         "yaxis": titled(f"{label(front.metric)} (search split)"),
         "height": 420,
     }

@@ -11,7 +11,7 @@ from autoprune.front.quantities import Quantity, quantities
 from autoprune.records.objectives import QUALITY
 from autoprune.report.figure import Figure, Properties, drawn
 from autoprune.report.labels import label
-from autoprune.report.theme import SEQUENTIAL
+from autoprune.report.theme import SPAN
 
 #: Ticks of a logarithmic axis.
 _TICKS = 4
@@ -42,7 +42,7 @@ def parallel(front: Front, split: str = "search") -> Figure:
     trace: Properties = {
         "type": "parcoords",
         "dimensions": [_dimension(front, quantity, row) for quantity, row in rows],
-        "line": {"color": drawn(values[0, places]) if shown else [], "colorscale": SEQUENTIAL},
+        "line": {"color": drawn(values[0, places]) if shown else [], "colorscale": [list(stop) for stop in SPAN]},
         "meta": [front.records[place].number for place in places],
         "labelangle": -12,
         "labelside": "top",
@@ -72,6 +72,7 @@ def _dimension(front: Front, quantity: Quantity, values: np.ndarray) -> Properti
     if high <= low:
         low, high = low - 0.5, high + 0.5
     found["values"] = drawn(shown)
+    found["tickformat"] = "" if quantity.is_cost else ".3~f"
     found["range"] = [high, low] if quantity.better == "lower" else [low, high]
     if log:
         ticks = [low + (high - low) * part / (_TICKS - 1) for part in range(_TICKS)]

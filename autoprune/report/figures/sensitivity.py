@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from autoprune.records.sensitivity import BlockSensitivity
 from autoprune.report.figure import Figure, Properties, titled
 from autoprune.report.labels import labels
-from autoprune.report.theme import DIVERGING, SEQUENTIAL
+from autoprune.report.theme import DIVERGING, SPAN
 
 #: Height in pixels of a row, and of the margins.
 _ROW, _AROUND = 34, 190
@@ -35,17 +35,17 @@ def heat_map(
     places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
     traces = [_losses(added, places, keep_shares)]
-    names: Properties = {"type": "category", "tickangle": -45}
+    names: Properties = {"type": "category", "tickangle": -45, "showgrid": False}
     layout: Properties = {"height": _AROUND + _ROW * (rows + 2 * corrected)}
     if not corrected:
-        return {"data": traces, "layout": {**layout, "xaxis": names}}
+        return {"data": traces, "layout": {**layout, "xaxis": names, "yaxis": {"showgrid": False}}}
     factor_row = _corrections([factors.get(name, 1.0) for name in added], places)
     top = (1.0 - _GAP) / (max(rows, 1) + 1)  # of the row below, as high as one row above
     axes: Properties = {
-        "xaxis": {"type": "category", "anchor": "y", "matches": "x2", "showticklabels": False},
+        "xaxis": {"type": "category", "anchor": "y", "matches": "x2", "showticklabels": False, "showgrid": False},
         "xaxis2": {**names, "anchor": "y2"},
-        "yaxis": {"anchor": "x", "domain": [top + _GAP, 1.0]},
-        "yaxis2": {"anchor": "x2", "domain": [0.0, top]},
+        "yaxis": {"anchor": "x", "domain": [top + _GAP, 1.0], "showgrid": False},
+        "yaxis2": {"anchor": "x2", "domain": [0.0, top], "showgrid": False},
     }
     return {"data": [*traces, {**factor_row, "xaxis": "x2", "yaxis": "y2"}], "layout": {**layout, **axes}}
 
@@ -65,7 +65,7 @@ def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> Figure:
         "type": "bar",
         "x": labels([one.name for one in dropped]),
         "y": [one.added_loss for one in dropped],
-        "marker": {"color": shares, "colorscale": SEQUENTIAL, "colorbar": scale},
+        "marker": {"color": shares, "colorscale": [list(stop) for stop in SPAN], "colorbar": scale},
         "customdata": [[one.parameters, one.multiply_adds] for one in dropped],
         "hovertemplate": "%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} "
         "of the multiply-adds go<extra></extra>",
@@ -90,7 +90,6 @@ def _losses(added: Mapping[str, Sequence[float]], places: Sequence[str], keep_sh
         "y": [f"keep {share:.0%}" for share in keep_shares],
         "customdata": rows,
         "hovertemplate": "%{x}, %{y}: added loss %{customdata:.3g}<extra></extra>",
-        "colorscale": SEQUENTIAL,
         "zmin": low,
         "zmax": high,
         "colorbar": {**titled("added loss"), "tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]},

@@ -108,7 +108,7 @@ def trade_off(front: Front, view: TradeOff, hovers: Sequence[str] = (), marked: 
     Args:
         front: Front of a study.
         view: What to draw.
-        hovers: Result of `report.hover.hover_texts`; empty for the numbers of the axes alone.
+        hovers: Result of `report.hover.hover_texts`; empty texts for the numbers of the axes alone.
         marked: Numbers of candidates with a ring.
 
     Returns:
@@ -181,17 +181,20 @@ class _Points:
             }
 
     def shown(self, shown: _Shown) -> Iterator[Properties]:
-        for origin, places in self._by_origin(shown.bold):
+        for origin, unsorted in self._by_origin(shown.bold):
             dense = origin is Origin.DENSE
+            within = self._is_as_good(unsorted) & (not dense)
+            order = np.argsort(within, kind="stable")  # the legend shows the marker of the first one
+            places, as_good = unsorted[order], within[order]
             sizes = [15 if dense else 11 if shown.member[place] else 8 for place in places]
-            as_good = [self.front.records[place].number in self.front.as_good_as for place in places]
             symbol = ORIGIN_SYMBOLS[origin]
             trace = {
                 **self._points(places, shapes=True),
                 "marker": {
                     "color": ORIGIN_COLOURS[origin],
-                    "symbol": [f"{symbol}-open-dot" if within else symbol for within in as_good],
+                    "symbol": [f"{symbol}-open-dot" if one else symbol for one in as_good],
                     "size": sizes,
+                    "opacity": 1.0,
                     "line": {"width": 1.5, "color": ORIGIN_COLOURS[origin]},
                 },
                 "name": ORIGIN_NAMES[origin],
@@ -211,6 +214,11 @@ class _Points:
         at = {"x": drawn(self.x.values[known]), "y": drawn(self.y.values[known])}
         return [{**ring, **at, "hoverinfo": "skip", "legendrank": 900}]
 
+    def _is_as_good(self, places: np.ndarray) -> np.ndarray:
+        """Tell which candidates are on the front although they are beaten, within the noise."""
+        numbers = (self.front.records[place].number for place in places)
+        return np.array([number in self.front.as_good_as for number in numbers], dtype=bool)
+
     def _by_origin(self, mask: np.ndarray) -> Iterator[tuple[Origin, np.ndarray]]:
         for origin in ORIGIN_NAMES:
             places = [place for place in np.flatnonzero(mask).tolist() if self.front.records[place].origin is origin]
@@ -226,7 +234,7 @@ class _Points:
             "y": drawn(self.y.values[places]),
             "customdata": numbers,
         }
-        if self.hovers:
+        if self.hovers and all(self.hovers[place] for place in places):
             return {
                 **points,
                 "text": [self.hovers[place] for place in places],
@@ -276,7 +284,9 @@ def _axis(front: Front, axis: _Axis, shown: _Shown) -> Properties:
     if axis.log:
         found["dtick"] = "D2"  # ticks at 1, 2 and 5
     reach = _reach(axis, shown)
-    return found if reach is None else {**found, "range": drawn(np.log10(reach) if axis.log else np.array(reach))}
+    return (
+        found if reach is None else {**found, "range": [math.log10(end) for end in reach] if axis.log else list(reach)}
+    )
 
 
 def _reach(axis: _Axis, shown: _Shown) -> tuple[float, float] | None:
@@ -305,7 +315,7 @@ def _noise(front: Front, x: _Axis, y: _Axis) -> list[Properties]:
     for name, other, axis in (("x", "y", x), ("y", "x", y)):
         if axis.quantity.name == QUALITY:
             across = {f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1}
-            along = dict(zip((f"{name}0", f"{name}1"), drawn(ends), strict=True))
+            along = dict(zip((f"{name}0", f"{name}1"), ends, strict=True))
             found.append(_rectangle({f"{name}ref": name, **along, **across}, NOISE, "noise of the dense model (95 %)"))
     return found
 
@@ -326,7 +336,7 @@ def _region(front: Front, view: TradeOff, x: _Axis, y: _Axis, shown: _Shown) -> 
         ends = max(low, reach[0]), min(high, reach[1])
         if ends[0] >= ends[1]:
             return []
-        corners |= {f"{name}ref": name, **dict(zip((f"{name}0", f"{name}1"), drawn(ends), strict=True))}
+        corners |= {f"{name}ref": name, **dict(zip((f"{name}0", f"{name}1"), ends, strict=True))}
     return [_rectangle(corners, REGION, "within the limits")] if limited else []
 
 

@@ -26,11 +26,12 @@ def trade_off_text(front: Front, x: str, y: str = QUALITY, split: str = "search"
     known = np.isfinite(xs) & np.isfinite(ys)
     numbers = {record.number for record in front.members}
     members = np.array([record.number in numbers for record in front.records], dtype=bool) & known
-    text = f"{_name(front, of)} against {_name(front, over)} of {int(known.sum())} candidates"
+    text = f"{int(known.sum())} candidates by {_name(front, of)} and {_name(front, over)}"
     text += f", {int(members.sum())} of them on the front"
     if members.any():
         places = np.flatnonzero(members)
-        low, high = places[np.argmin(xs[places])], places[np.argmax(xs[places])]
+        order = np.lexsort((ys[places] if of.better == "lower" else -ys[places], xs[places]))
+        low, high = places[order[0]], places[order[-1]]
         text += f": from {_at(over, xs[low])} with {_at(of, ys[low])} to {_at(over, xs[high])} with {_at(of, ys[high])}"
     dense = next((place for place, record in enumerate(front.records) if record is front.dense), None)
     if dense is not None and known[dense]:

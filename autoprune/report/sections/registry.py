@@ -21,7 +21,7 @@ from autoprune.report.sections.trade_offs import all_quantities_section, trade_o
 
 #: Part of a report -> anchor of a section -> function that makes it; None where it has nothing to show.
 SECTIONS: Mapping[str, Mapping[str, Callable[[Run, Front], Section | None]]] = {
-    "The front": {
+    "Candidates": {
         "front": front_section,
         "trade-offs": trade_offs_section,
         "all-quantities": all_quantities_section,

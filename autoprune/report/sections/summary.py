@@ -19,6 +19,8 @@ from autoprune.report.section import Fact, Picture, Summary, Table
 from autoprune.report.sections.chart_text import trade_off_text
 from autoprune.report.sections.trade_offs import main_cost
 
+#: Largest number of candidates of which the chart tells everything; of more, the beaten ones tell where they are.
+_ALL_TOLD = 500
 #: Sentence where there is nothing to suggest.
 _NOTHING = "No smaller candidate is finished yet."
 
@@ -50,7 +52,8 @@ def summary(run: Run, front: Front) -> Summary:
         is_warning=not found.keeps or found.is_worse_on_test,
         candidate=found.record.number,
         facts=tuple(_facts(front, found)),
-        why=tuple(_why(front, found)),
+        why=(_why(front, found),),
+        trust=tuple(_luck(front, found)),
         warnings=tuple(warnings),
         table=side_by_side(front, found.dense, found.record),
         picture=_chart(front, found),
@@ -124,7 +127,9 @@ def _chart(front: Front, found: Suggestion | None) -> Picture:
     over = main_cost(front)
     view = TradeOff(x=over, limits=front.problem.limits)
     marked = () if found is None else (found.record.number,)
-    return Picture(figure=trade_off(front, view, hover_texts(front), marked), text=trade_off_text(front, over))
+    shown = {one.number for one in front.members} | {one.number for one in front.records if one.origin.is_baseline}
+    hovers = hover_texts(front, shown if len(front.records) > _ALL_TOLD else None)
+    return Picture(figure=trade_off(front, view, hovers, marked), text=trade_off_text(front, over))
 
 
 def _share(found: Suggestion, cost: str) -> float:
@@ -183,22 +188,18 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
     return facts
 
 
-def _why(front: Front, found: Suggestion) -> list[str]:
-    """Say why this candidate, and how lucky the best of many is."""
-    number, smaller = found.record.number, len(front.complete) - 1
-    if found.keeps and front.problem.limits.given:
+def _why(front: Front, found: Suggestion) -> str:
+    """Say why this candidate."""
+    number = found.record.number
+    if not found.keeps:
+        return f"Candidate {number} comes nearest of {len(front.complete) - 1} smaller candidates."
+    if front.problem.limits.given:
         asked = ", ".join(f"{name} {value:g}" for name, value in front.problem.limits.given.items())
-        lines = [
-            f"Candidate {number} has the fewest multiply-adds of those that keep the limits of the search ({asked})."
-        ]
-    elif found.keeps:
-        lines = [
-            f"Candidate {number} has the fewest multiply-adds of those on the front whose loss of {front.metric} is "
-            "within the noise of the difference to the dense model, on the same samples."
-        ]
-    else:
-        lines = [f"Candidate {number} comes nearest of {smaller} smaller candidates."]
-    return [*lines, *_luck(front, found)]
+        return f"Candidate {number} has the fewest multiply-adds of those that keep the limits of the search ({asked})."
+    return (
+        f"Candidate {number} has the fewest multiply-adds of those on the front whose loss of {front.metric} is within "
+        "the noise of the difference to the dense model, on the same samples."
+    )
 
 
 def _luck(front: Front, found: Suggestion) -> list[str]:

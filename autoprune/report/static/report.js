@@ -9,6 +9,11 @@
     plot.dataset.drawn = "true";
     const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
     const layout = Object.assign({}, figure.layout, { template: theme.template() });
+    if (narrow()) {
+      for (const trace of figure.data) {
+        if (trace.type === "parcoords") { trace.labelangle = -35; layout.margin = { l: 56, r: 40, t: 120, b: 24 }; }
+      }
+    }
     const config = { responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover" };
     window.Plotly.newPlot(plot, figure.data, layout, config);
   }

@@ -80,17 +80,17 @@ def observe(
         return []
     return [
         Observation(
-            keep={name: record.widths.get(name, width) / width for name, width in dense_widths.items()},
+            keep={name: kept.get(name, width) / width for name, width in dense_widths.items()},
             lost=quality.gain(dense.search.quality, record.search.quality),
             noise=record.search.quality_error,
             trained=record.lineage_trained,
         )
-        for record in records
+        for record, kept in ((record, record.widths) for record in records)
         if not record.dropped
         and record.plan.weights is None
         and not record.stopped
         and math.isfinite(dense.search.quality - record.search.quality)
-        and any(record.widths.get(name, width) < width for name, width in dense_widths.items())
+        and any(kept.get(name, width) < width for name, width in dense_widths.items())
     ]
 
 

@@ -42,7 +42,7 @@ def test_a_difference_within_the_noise_is_called_noise(tmp_path: Path) -> None:
         ("30%", "of the multiply-adds"),
         ("30%", "of the size on disk"),
     ]
-    assert "no measurement on a test split" in found.why[-1]
+    assert "no measurement on a test split" in found.trust[-1]
 
 
 def test_a_small_gain_is_noise_too(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: 
     found = said(tmp_path, records)
     assert ("but on the test split it loses 0.0400, more than the noise of 0.0277" in found.headline) == worse
     assert found.is_warning == worse
-    assert f"The test split, which chose nothing, says {test:.4f}" in found.why[-1]
+    assert f"The test split, which chose nothing, says {test:.4f}" in found.trust[-1]
     assert found.table is not None
     assert [row[0] for row in found.table.rows[:2]] == ["accuracy, search split", "accuracy, test split"]
     assert found.table.rows[1] == (
@@ -108,7 +108,7 @@ def test_speed_is_told_as_far_as_the_clock_tells(took: object, words: str, tmp_p
 def test_the_best_of_many_is_lucky_and_the_page_says_so(tmp_path: Path) -> None:
     records = [dense(0.9, 1000), *(record(n, measurement(0.9, 300 + n)) for n in range(1, 30))]
     found = said(tmp_path, records)
-    (luck,) = [line for line in found.why if "noisy candidates" in line]
+    (luck,) = [line for line in found.trust if "noisy candidates" in line]
     assert luck.startswith("The best of 30 noisy candidates looks better than it is. Chosen among 30: looks about 0.0")
 
 
@@ -144,6 +144,6 @@ def test_the_chart_marks_the_suggested_candidate(tmp_path: Path) -> None:
     (ring,) = [trace for trace in drawn(found.picture.figure).data if trace.name == "suggested"]
     assert (list(ring.x), list(ring.y)) == ([300], [0.89])
     assert found.picture.text == (
-        "accuracy against multiply-adds of 2 candidates, 2 of them on the front: from 300 with 0.8900 to 1,000 with "
+        "2 candidates by accuracy and multiply-adds, 2 of them on the front: from 300 with 0.8900 to 1,000 with "
         "0.9000. The dense model has 0.9000 at 1,000."
     )
