@@ -17,9 +17,9 @@ from autoprune.errors import SelectionError
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
 from autoprune.front.run_state import duration_text, mean_trial_seconds
+from autoprune.front.suggestion import limits_to_suggest
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
-from autoprune.records.limits import Limits
 from autoprune.report.terminal import front_tables, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import StudySettings
@@ -33,8 +33,6 @@ from autoprune.task.evaluation import Evaluation
 _LIVE_ROWS = 12
 #: Seconds between two lines of progress in a log.
 _EVERY = 5.0
-#: Most quality that the suggested choice may lose if the search has no limits.
-_DROP = 0.01
 _STAGES = {
     "profile": "device profile",
     "scan": "sensitivity scan",
@@ -291,8 +289,9 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         console.print(line, style="yellow" if warning else None)
     # For pasting: a name that begins with a dash would be taken for an option.
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
-    limits = None if front.problem.limits.given else Limits(max_drop=_DROP)
-    console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
+    limits = limits_to_suggest(front)
+    usual = "" if front.problem.limits.given else "".join(f" --limit {a}={b:g}" for a, b in limits.given.items())
+    console.print("Choose: ", f"autoprune choose {named}{usual}", sep="")
     try:
         choice = front.choice(limits)
     except SelectionError as error:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprune.errors import SelectionError
+from autoprune.front.choice import Choice
 from autoprune.front.front import Front
 from autoprune.front.limit_check import INTERVAL
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.origins import Origin
 from autoprune.records.paired import difference_error
+
+#: Limits where the search has none: at most 1 % of the dense model's quality is lost.
+USUAL_LIMITS = Limits(max_drop_share=0.01)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +25,8 @@ class Suggestion:
     Attributes:
         record: The candidate.
         dense: The dense model.
-        keeps: Whether it does what was asked for: it keeps the limits of the search, or, without limits, loses no more
-            quality than noise.
-        limits: Limits by which it was chosen: those of the search, or a loss within the noise.
+        choice: The choice behind it; None where no smaller candidate keeps the limits, and the nearest one is told.
+        limits: Limits to keep: those of the search, or USUAL_LIMITS.
         gain: Gain of quality over dense on the search split; positive is better.
         noise: Half the 95 % interval of that gain, by the same samples for both.
         test_gain: The same gain on the test split, which chose nothing; NaN where it was not measured.
@@ -33,7 +35,7 @@ class Suggestion:
 
     record: CandidateRecord
     dense: CandidateRecord
-    keeps: bool
+    choice: Choice | None
     limits: Limits
     gain: float
     noise: float
@@ -41,16 +43,30 @@ class Suggestion:
     test_noise: float = math.nan
 
     @property
+    def keeps(self) -> bool:
+        """Whether the candidate keeps the limits, those of quality with confidence."""
+        return self.choice is not None
+
+    @property
     def is_worse_on_test(self) -> bool:
         """Whether the test split shows a loss that is no noise."""
         return self.test_gain < -self.test_noise
 
 
-def suggest(front: Front) -> Suggestion | None:
-    """Suggest the smallest candidate that does what was asked for; the one that comes nearest where none does.
+def limits_to_suggest(front: Front) -> Limits:
+    """Return the limits of the search, or USUAL_LIMITS where it has none.
 
-    With limits of the search, it is the one that `Front.choose` takes. Without, it is the cheapest member of the front
-    whose loss of quality is within the noise of its difference to dense.
+    Args:
+        front: Front of a study.
+
+    Returns:
+        Limits to choose by.
+    """
+    return front.problem.limits if front.problem.limits.given else USUAL_LIMITS
+
+
+def suggest(front: Front) -> Suggestion | None:
+    """Suggest the candidate that `Front.choose` takes; the smaller one that comes nearest where it takes none.
 
     Args:
         front: Front of a study.
@@ -58,45 +74,26 @@ def suggest(front: Front) -> Suggestion | None:
     Returns:
         The suggestion; None before the dense model and a smaller candidate of the front were measured.
     """
-    dense = front.dense
+    dense, limits = front.dense, limits_to_suggest(front)
     smaller = [record for record in front.members if record.origin is not Origin.DENSE]
     if dense is None or not smaller:
         return None
-    if front.problem.limits.given:
-        record, keeps = _within_limits(front, smaller)
-        limits = front.problem.limits
+    choice = _choice(front, limits)
+    if choice is not None:
+        record = choice.record
     else:
-        record = suggest_candidate(front, smaller)
-        keeps = -front.gain(record) <= noise_of(record, dense)
-        limits = Limits(max_drop=max(noise_of(record, dense), 0.0))
+        record = min(smaller, key=lambda one: max(front.excess(one, limits).values(), default=0.0))
     test_gain, test_noise = _on_test(front, record, dense)
     return Suggestion(
         record=record,
         dense=dense,
-        keeps=keeps,
+        choice=choice,
         limits=limits,
         gain=front.gain(record),
         noise=noise_of(record, dense),
         test_gain=test_gain,
         test_noise=test_noise,
     )
-
-
-def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
-    """Select the cheapest candidate whose loss of quality is within the noise; the best one when there is none.
-
-    Args:
-        front: Front of a study.
-        records: One or more candidates to select from.
-
-    Returns:
-        The candidate.
-    """
-    dense = front.dense
-    fitting = [r for r in records if dense is not None and -front.gain(r) <= noise_of(r, dense)]
-    if fitting:
-        return min(fitting, key=lambda record: record.search.multiply_adds)
-    return max(records, key=front.gain)
 
 
 def noise_of(one: CandidateRecord, other: CandidateRecord) -> float:
@@ -112,16 +109,13 @@ def noise_of(one: CandidateRecord, other: CandidateRecord) -> float:
     return INTERVAL * difference_error(one.search, other.search)
 
 
-def _within_limits(front: Front, smaller: Sequence[CandidateRecord]) -> tuple[CandidateRecord, bool]:
-    """Choose within the limits of the search, and tell whether a smaller candidate keeps them."""
+def _choice(front: Front, limits: Limits) -> Choice | None:
+    """Choose within limits; None where only the dense model keeps them, or none."""
     try:
-        chosen = front.choose()
+        choice = front.choice(limits)
     except SelectionError:
-        chosen = None
-    if chosen is not None and chosen.origin is not Origin.DENSE:
-        return chosen, True
-    limits = front.problem.limits
-    return min(smaller, key=lambda record: max(front.excess(record, limits).values(), default=0.0)), False
+        return None
+    return None if choice.record.origin is Origin.DENSE else choice
 
 
 def _on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> tuple[float, float]:

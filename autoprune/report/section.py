@@ -33,11 +33,13 @@ class Picture:
         figure: The figure.
         text: What it shows, with its main numbers, for people who do not see it.
         title: Title above it where a section has several; "" for none.
+        wide: Whether it needs the whole width of the page.
     """
 
     figure: Figure
     text: str
     title: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class Summary:
         headline: The result in one sentence.
         is_warning: Whether the sentence tells of something wrong, or of a loss.
         candidate: Number of the suggested candidate; None where there is none.
+        standing: "Suggested", or "Nearest" where no candidate does what was asked for.
         facts: Main numbers of that candidate against dense.
         why: Sentences: why that candidate.
         trust: Sentences: how far its numbers can be trusted.
@@ -105,6 +108,7 @@ class Summary:
     headline: str
     is_warning: bool = False
     candidate: int | None = None
+    standing: str = "Suggested"
     facts: tuple[Fact, ...] = ()
     why: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()

@@ -152,7 +152,10 @@ def _template(tokens: Mapping[str, str]) -> Properties:
         "margin": {"l": 8, "r": 8, "t": 12, "b": 8},
         "xaxis": axis,
         "yaxis": axis,
-        "scene": {name: {**scene, "tickfont": {"color": soft}} for name in ("xaxis", "yaxis", "zaxis")},
+        "scene": {
+            name: {**scene, "tickfont": {"color": soft, "size": 11}, "title": {"font": {"color": soft, "size": 12}}}
+            for name in ("xaxis", "yaxis", "zaxis")
+        },
         "legend": {
             "orientation": "h",
             "x": 0,

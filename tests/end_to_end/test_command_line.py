@@ -55,7 +55,7 @@ def test_run_ends_with_the_front_and_says_where_to_go(ran: tuple[Path, Path, Out
     expected = [str(record.number) for record in members]
     assert rows == (expected if dense in members else [str(dense.number), *expected])
     assert f"Report: {out / 'report.html'}" in answer.out
-    assert f"autoprune choose {out} --max-drop 0.01" in answer.out
+    assert f"autoprune choose {out} --limit max_drop_share=0.01" in answer.out
     assert f"autoprune export {out} --candidate " in answer.out
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import autoprune
 from autoprune.cli import following
 from autoprune.front.front import Front
+from autoprune.front.suggestion import USUAL_LIMITS
 from autoprune.records.ending import Ending
 from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, flat_task, image_task
@@ -115,9 +116,9 @@ def test_the_command_to_export_names_the_candidate_that_choose_prints(
     front = study_of(FRONT, limits)
     following.show_next(front, Path("runs/mine"), Path("runs/mine/report.html"))
     printed = capsys.readouterr().out
-    assert ("autoprune choose runs/mine --max-drop 0.01\n" in printed) == (limits is None)
+    assert ("autoprune choose runs/mine --limit max_drop_share=0.01\n" in printed) == (limits is None)
     assert re.findall(r"--candidate (\d+)", printed) == [str(number)]
-    assert front.choose(limits or autoprune.Limits(max_drop=0.01)).number == number
+    assert front.choose(limits or USUAL_LIMITS).number == number
 
 
 @pytest.mark.parametrize(

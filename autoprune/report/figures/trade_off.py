@@ -92,7 +92,9 @@ class _Axis:
     @property
     def form(self) -> str:
         """Format of the ticks: 1.2M for counts."""
-        return "~s" if self.quantity.is_cost and not self.quantity.is_timed else ""
+        if not self.quantity.is_cost:
+            return ""
+        return ".3~g" if self.quantity.is_timed else "~s"
 
     def loss(self) -> np.ndarray:
         """Turn the numbers into losses."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from autoprune.front.choice import optimism_text
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.run import Run
 from autoprune.front.suggestion import Suggestion, suggest
 from autoprune.front.table import share_of
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
 from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import COSTS, Objective
 from autoprune.report.figures.trade_off import TradeOff, trade_off
@@ -51,6 +51,7 @@ def summary(run: Run, front: Front) -> Summary:
         headline=headline_of(front, found),
         is_warning=not found.keeps or found.is_worse_on_test,
         candidate=found.record.number,
+        standing="Suggested" if found.keeps else "Nearest",
         facts=tuple(_facts(front, found)),
         why=(_why(front, found),),
         trust=tuple(_luck(front, found)),
@@ -74,12 +75,11 @@ def headline_of(front: Front, found: Suggestion) -> str:
     metric = front.metric
     if found.keeps:
         return f"The model can be cut to {cut} {_quality_kept(found, metric)}{_but_on_test(found)}."
-    if front.problem.limits.given:
-        nearest = f"the nearest, candidate {found.record.number}, has {cut}, {_gain(found, metric)}"
-        return f"No smaller model keeps the limits; {nearest}."
+    asked = "the limits" if front.problem.limits.given else f"its {metric} for certain"
+    noise = "more than" if abs(found.gain) > found.noise else "within"
     return (
-        f"No smaller model keeps the {metric} of the dense model: the best one, candidate {found.record.number} with "
-        f"{cut}, loses {-found.gain:.4f}, more than the noise of {found.noise:.4f}."
+        f"No smaller model keeps {asked}: the nearest, candidate {found.record.number} with {cut}, differs from dense "
+        f"by {found.gain:+.4f}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
     )
 
 
@@ -161,10 +161,6 @@ def _quality_kept(found: Suggestion, metric: str) -> str:
     return f"without a measurable change of {metric}: {numbers}{noise}"
 
 
-def _gain(found: Suggestion, metric: str) -> str:
-    return f"and differs in {metric} by {found.gain:+.4f} (noise: {found.noise:.4f})"
-
-
 def _but_on_test(found: Suggestion) -> str:
     if not found.is_worse_on_test:
         return ""
@@ -190,27 +186,33 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
 
 def _why(front: Front, found: Suggestion) -> str:
     """Say why this candidate."""
-    number = found.record.number
-    if not found.keeps:
-        return f"Candidate {number} comes nearest of {len(front.complete) - 1} smaller candidates."
+    number, check = found.record.number, None if found.choice is None else found.choice.check
+    if check is None:
+        return f"Candidate {number} comes nearest to the limits ({_written(found.limits)}) of those on the front."
+    sure = f", with {check.confidence:.0%} confidence" if check.drop_margin(found.record) > 0 else ""
     if front.problem.limits.given:
-        asked = ", ".join(f"{name} {value:g}" for name, value in front.problem.limits.given.items())
-        return f"Candidate {number} has the fewest multiply-adds of those that keep the limits of the search ({asked})."
-    return (
-        f"Candidate {number} has the fewest multiply-adds of those on the front whose loss of {front.metric} is within "
-        "the noise of the difference to the dense model, on the same samples."
-    )
+        asked = f"keep the limits of the search ({_written(found.limits)}){sure}"
+    else:
+        share = found.limits.given["max_drop_share"]
+        asked = f"lose at most {share:.0%} of the dense model's {front.metric}{sure}"
+    return f"Candidate {number} has the fewest multiply-adds of those that {asked}."
+
+
+def _written(limits: Limits) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in limits.given.items())
 
 
 def _luck(front: Front, found: Suggestion) -> list[str]:
     """Say the winner's curse plainly, with both splits side by side."""
-    optimism, count = front.optimism(found.limits), len(front.complete)
-    lines = []
+    optimism = front.optimism(found.limits) if found.choice is None else found.choice.optimism
+    count, lines = len(front.complete), []
     if optimism is not None and optimism > 0 and count > 1:
         lines.append(
-            f"The best of {count} noisy candidates looks better than it is. {optimism_text(optimism, count)} Expect "
-            "that much less on new data."
+            f"The best of {count} noisy candidates looks better than it is: this one by about {optimism:.1g} on the "
+            "search split. Expect that much less on new data."
         )
+    if found.choice is not None and found.choice.lead is not None:
+        lines.append(found.choice.lead.sentence)
     test, search = found.record.test, found.record.search
     if test is not None:
         lines.append(

@@ -6,6 +6,7 @@ from autoprune.front.front import Front
 from autoprune.front.quantities import Quantity, quantities
 from autoprune.front.run import Run
 from autoprune.records.objectives import QUALITY
+from autoprune.report.figure import Figure
 from autoprune.report.figures.cloud import cloud
 from autoprune.report.figures.parallel import parallel, shown_quantities
 from autoprune.report.figures.trade_off import TradeOff, trade_off
@@ -17,7 +18,8 @@ _ALWAYS = ("multiply_adds", "size_bytes")
 #: Sentences on how to read the charts.
 _READ = (
     "Bars are 95 % intervals, drawn for the front and the baselines; ± in texts is one standard error. Pale points are "
-    "beaten by others, crosses were stopped early. A point with a dot in it is beaten within the noise only."
+    "beaten by others, crosses were stopped early. A point with a dot in it is beaten within the noise only. "
+    "Colours are those of the chart of the result."
 )
 
 
@@ -37,13 +39,17 @@ def trade_offs_section(_: Run, front: Front) -> Section | None:
         return None
     pictures = tuple(
         Picture(
-            figure=trade_off(front, TradeOff(x=quantity.name, limits=limits)),
+            figure=_without_legend(trade_off(front, TradeOff(x=quantity.name, limits=limits))),
             text=trade_off_text(front, quantity.name),
             title=f"{front.metric} and {quantity.axis_title}",
         )
         for quantity in drawn
     )
     return Section(anchor="trade-offs", title="Trade-offs", lead=_READ, pictures=pictures)
+
+
+def _without_legend(figure: Figure) -> Figure:
+    return {**figure, "layout": {**figure["layout"], "showlegend": False}}
 
 
 def all_quantities_section(_: Run, front: Front) -> Section | None:
@@ -64,6 +70,7 @@ def all_quantities_section(_: Run, front: Front) -> Section | None:
         Picture(
             figure=parallel(front),
             title="Everything at once",
+            wide=True,
             text=f"One line for each candidate that was trained to the end, over {', '.join(shown)}; better "
             "is up. Drag along an axis to keep the lines that pass there.",
         )
@@ -73,6 +80,7 @@ def all_quantities_section(_: Run, front: Front) -> Section | None:
             Picture(
                 figure=cloud(front),
                 title="Quality, size and latency",
+                wide=True,
                 text=f"{front.metric}, size on disk and latency of {len(front.records)} candidates in space; the "
                 f"{len(front.members)} of the front stand out.",
             )

@@ -29,49 +29,70 @@ def with_test(number: int, search: float, test: float, origin: str, multiply_add
     return record(number, measurement(search, multiply_adds), origin=origin, test=found)
 
 
+def whole(quality: float, error: float = 0.002) -> CandidateRecord:
+    return dense(quality, 1000, error=error)
+
+
+def cut(number: int, quality: float, multiply_adds: int, error: float = 0.002) -> CandidateRecord:
+    return record(number, measurement(quality, multiply_adds, error=error))
+
+
 def test_a_difference_within_the_noise_is_called_noise(tmp_path: Path) -> None:
-    # Both errors are 0.01: the difference is uncertain by 1.96 * sqrt(2) * 0.01 = 0.0277.
-    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.875, 300)), record(2, measurement(0.86, 200))])
+    # Both errors are 0.002: the difference is uncertain by 1.96 * sqrt(2) * 0.002 = 0.0055.
+    found = said(tmp_path, [whole(0.9), cut(1, 0.897, 300), cut(2, 0.86, 200)])
     assert found.headline == (
-        "The model can be cut to 30% of its multiply-adds without a measurable change of accuracy: 0.8750 against "
-        "0.9000; a difference up to 0.0277 is noise."
+        "The model can be cut to 30% of its multiply-adds without a measurable change of accuracy: 0.8970 against "
+        "0.9000; a difference up to 0.0055 is noise."
     )
-    assert (found.candidate, found.is_warning) == (1, False)
+    assert (found.candidate, found.standing, found.is_warning) == (1, "Suggested", False)
     assert [(fact.value, fact.label) for fact in found.facts] == [
-        ("-0.0250", "accuracy on the search split"),
+        ("-0.0030", "accuracy on the search split"),
         ("30%", "of the multiply-adds"),
         ("30%", "of the size on disk"),
     ]
+    assert found.why == (
+        "Candidate 1 has the fewest multiply-adds of those that lose at most 1% of the dense model's accuracy, with "
+        "90% confidence.",
+    )
     assert "no measurement on a test split" in found.trust[-1]
 
 
 def test_a_small_gain_is_noise_too(tmp_path: Path) -> None:
-    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.92, 300))])
-    assert "without a measurable change of accuracy: 0.9200 against 0.9000" in found.headline
-    clear = said(tmp_path, [dense(0.8, 1000), record(1, measurement(0.9, 300))])
-    assert "and gains accuracy: 0.9000 against 0.8000, which is more than the noise of 0.0277" in clear.headline
+    found = said(tmp_path, [whole(0.9), cut(1, 0.904, 300)])
+    assert "without a measurable change of accuracy: 0.9040 against 0.9000" in found.headline
+    clear = said(tmp_path, [whole(0.8), cut(1, 0.9, 300)])
+    assert "and gains accuracy: 0.9000 against 0.8000, which is more than the noise of 0.0055" in clear.headline
 
 
-def test_a_clear_loss_is_called_one(tmp_path: Path) -> None:
-    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.86, 300)), record(2, measurement(0.5, 100))])
+def test_a_loss_that_is_no_noise_is_called_one_also_where_it_is_allowed(tmp_path: Path) -> None:
+    records = [whole(0.9, error=0.0005), cut(1, 0.895, 300, error=0.0005)]
+    found = said(tmp_path, records)
+    assert "for a loss of accuracy: 0.8950 against 0.9000, which is more than the noise of 0.0014" in found.headline
+    assert not found.is_warning
+
+
+def test_the_nearest_is_told_where_none_keeps_the_quality(tmp_path: Path) -> None:
+    found = said(tmp_path, [whole(0.9), cut(1, 0.86, 300), cut(2, 0.5, 100)])
     assert found.headline == (
-        "No smaller model keeps the accuracy of the dense model: the best one, candidate 1 with 30% of its "
-        "multiply-adds, loses 0.0400, more than the noise of 0.0277."
+        "No smaller model keeps its accuracy for certain: the nearest, candidate 1 with 30% of its multiply-adds, "
+        "differs from dense by -0.0400, more than the noise of 0.0055."
     )
-    assert found.is_warning
+    assert (found.candidate, found.standing, found.is_warning) == (1, "Nearest", True)
+    unsure = said(tmp_path, [whole(0.9, error=0.01), cut(1, 0.899, 300, error=0.01)])
+    assert "differs from dense by -0.0010, within the noise of 0.0277." in unsure.headline
 
 
 def test_a_larger_error_is_a_loss(tmp_path: Path) -> None:
-    records = [dense(0.10, 1000), record(1, measurement(0.12, 300)), record(2, measurement(0.20, 100))]
+    records = [whole(0.10, error=0.0001), cut(1, 0.1005, 300, error=0.0001), cut(2, 0.20, 100)]
     found = said(tmp_path, records, higher_is_better=False)
     assert found.candidate == 1
-    assert "without a measurable change of mse: 0.1200 against 0.1000" in found.headline
-    assert found.facts[0].value == "-0.0200", "positive is better"
+    assert found.facts[0].value == "-0.0005", "positive is better"
+    assert "for a loss of mse: 0.1005 against 0.1000" in found.headline
 
 
 @pytest.mark.parametrize(("test", "worse"), [(0.88, False), (0.95, False), (0.86, True)])
 def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: bool, tmp_path: Path) -> None:
-    records = [with_test(0, 0.9, 0.9, "dense", 1000), with_test(1, 0.89, test, "sampled", 300)]
+    records = [with_test(0, 0.9, 0.9, "dense", 1000), with_test(1, 0.92, test, "sampled", 300)]
     found = said(tmp_path, records)
     assert ("but on the test split it loses 0.0400, more than the noise of 0.0277" in found.headline) == worse
     assert found.is_warning == worse
@@ -87,7 +108,7 @@ def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: 
 
 
 def test_a_loss_on_test_counts_where_lower_is_better(tmp_path: Path) -> None:
-    records = [with_test(0, 0.1, 0.1, "dense", 1000), with_test(1, 0.1, 0.2, "sampled", 300)]
+    records = [with_test(0, 0.1, 0.1, "dense", 1000), with_test(1, 0.08, 0.2, "sampled", 300)]
     assert "on the test split it loses 0.1000" in said(tmp_path, records, higher_is_better=False).headline
 
 
@@ -101,26 +122,26 @@ def test_a_loss_on_test_counts_where_lower_is_better(tmp_path: Path) -> None:
     ],
 )
 def test_speed_is_told_as_far_as_the_clock_tells(took: object, words: str, tmp_path: Path) -> None:
-    records = [dense(0.9, 1000, took=latency(1.0)), record(1, measurement(0.9, 300, took=took))]  # type: ignore[arg-type]
+    records = [dense(0.9, 1000, took=latency(1.0)), record(1, measurement(0.92, 300, took=took))]  # type: ignore[arg-type]
     assert words in said(tmp_path, records).headline
 
 
 def test_the_best_of_many_is_lucky_and_the_page_says_so(tmp_path: Path) -> None:
-    records = [dense(0.9, 1000), *(record(n, measurement(0.9, 300 + n)) for n in range(1, 30))]
-    found = said(tmp_path, records)
-    (luck,) = [line for line in found.trust if "noisy candidates" in line]
-    assert luck.startswith("The best of 30 noisy candidates looks better than it is. Chosen among 30: looks about 0.0")
+    records = [dense(0.9, 1000), *(record(n, measurement(0.92, 300 + n)) for n in range(1, 30))]
+    luck, runner_up, _ = said(tmp_path, records).trust
+    assert luck.startswith("The best of 30 noisy candidates looks better than it is: this one by about 0.0")
+    assert runner_up.startswith("The runner-up is candidate 2:")
 
 
 def test_limits_decide_where_there_are_some(tmp_path: Path) -> None:
     records = [dense(0.9, 1000), record(1, measurement(0.9, 300)), record(2, measurement(0.5, 100))]
     loose = said(tmp_path, records, Limits(max_multiply_adds=200))
     assert loose.candidate == 2
-    assert "within the limits, for a loss of accuracy: 0.5000 against 0.9000" in loose.headline
+    assert "for a loss of accuracy: 0.5000 against 0.9000" in loose.headline
     assert not loose.is_warning
     assert "that keep the limits of the search (max_multiply_adds 200)" in loose.why[0]
     tight = said(tmp_path, records, Limits(max_multiply_adds=50))
-    assert tight.headline.startswith("No smaller model keeps the limits; the nearest, candidate 2, has 10%")
+    assert tight.headline.startswith("No smaller model keeps the limits: the nearest, candidate 2 with 10%")
     assert tight.is_warning
     assert any("No candidate keeps the limits" in line for line in tight.warnings)
 
