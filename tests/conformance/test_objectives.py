@@ -181,7 +181,7 @@ def test_a_study_with_recall_and_a_cost_of_its_own(tmp_path: Path, monkeypatch: 
     header = run(app, ["front", str(tmp_path / "run"), "--csv"]).output.splitlines()[0].split(",")
     assert {"search_recall", row.name} <= {*header}
     page = write_report(study.stored).read_text(encoding="utf-8")
-    assert " and filters (count)</h3>" in page
+    assert " and filters (count), " in page
     assert " and recall</h3>" in page
     by = run(app, ["choose", str(tmp_path / "run"), "--by", row.name, "--limit", "min_recall=0.2"])
     assert int(by.stdout) == front.choose(Limits(min_recall=0.2), row.name).number
