@@ -146,6 +146,8 @@ def union_of(converter: Converter, data: object, kind: object) -> object:
     kinds = get_args(kind)
     if data is None and NoneType in kinds:
         return None
+    if _is_plain(data) and type(data) in kinds:
+        return data  # parameters of trials, of which a run has many
     kinds = tuple(one for one in kinds if one is not NoneType)
     errors: list[WrongValueError | MisfitError] = []
     for one in kinds:
@@ -160,6 +162,13 @@ def union_of(converter: Converter, data: object, kind: object) -> object:
         _either([error.expected for error in wrong] + ["be null"] * (len(kinds) < len(get_args(kind)))),
         describe_value(data),
     )
+
+
+def _is_plain(data: object) -> bool:
+    """Tell whether a value is one of the types of JSON, and no extreme number."""
+    if isinstance(data, bool | str):
+        return True
+    return isinstance(data, int | float) and abs(data) < LARGEST_INTEGER
 
 
 def _either(expected: list[str]) -> str:

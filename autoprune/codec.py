@@ -7,13 +7,15 @@ strictly: no text for a number, no true for 1, and NaN only where the format all
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import BinaryIO, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cattrs import Converter
 from cattrs.errors import ClassValidationError
@@ -38,6 +40,8 @@ from autoprune.display import describe_value, shorten
 from autoprune.errors import AutopruneError, StorageError, UnknownNameError, error_message
 
 T = TypeVar("T")
+#: Most bytes of a JSON file: the largest that is ever written, the structure of a large model, has a tenth of them.
+LARGEST_JSON = 1 << 28
 #: Largest number of faults in one message.
 _TOLD = 3
 
@@ -201,27 +205,57 @@ def load_dataclass(kind: type[T], path: Path, where: str = "") -> T:
         StorageError: When the file cannot be read or does not fit; names the fields at fault.
     """
     where = where or str(path)
-    return from_plain(kind, parse(read_bytes(path), where), where)
+    return from_plain(kind, parse(read_bytes(path, LARGEST_JSON), where), where)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, largest: int | None = None) -> bytes:
     """Read a whole file.
 
     Args:
         path: File to read.
+        largest: Most bytes to read; None for no limit.
 
     Returns:
         Its content.
 
     Raises:
-        StorageError: When the path cannot be read or is a folder.
+        StorageError: When the path cannot be read, is no file, or is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if largest is not None and size > largest:
+            raise StorageError(error_message(str(path), f"have at most {largest:,} bytes", f"{size:,}"))
+        try:
+            return file.read()
+        except OSError as error:
+            raise StorageError(_cannot_read(path, error)) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; never wait, as for a pipe that nobody writes to.
+
+    Args:
+        path: File to open.
+
+    Returns:
+        The open file.
+
+    Raises:
+        StorageError: When the path cannot be read or is no file, such as a folder, a pipe or a device.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            error_message(str(path), "be a file that can be read", error.strerror or repr(error))
-        ) from error
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", closefd=True)
+    except (OSError, ValueError) as error:  # a ValueError for a name with a null character
+        raise StorageError(_cannot_read(path, error)) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StorageError(error_message(str(path), "be a file that can be read", "a pipe, a socket or a device"))
+    return file
+
+
+def _cannot_read(path: Path, error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return error_message(str(path), "be a file that can be read", reason or repr(error))
 
 
 class _VersionError(WrongValueError):

@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from autoprune.codec import Format, load_dataclass, stored, to_plain
+from autoprune.codec import from_plain, load_dataclass, parse
 from autoprune.errors import ConfigurationError, NotFoundError, error_message
+from autoprune.export.architecture import METADATA_KEY, Architecture, Provenance, architecture_data
 from autoprune.export.exportable import Exportable, check_ending
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.records.atomic import write_atomically
-from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import dense_shapes, rebuild
-from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest
+from autoprune.task.checkpoint import bytes_of, read_metadata, read_weights, serialize, serialize_smallest
 from autoprune.task.data import Inputs
 from autoprune.task.models import check_kind, module_of
-
-ARCHITECTURE_VERSION = 3
-
-
-@stored(Format(what="an architecture", version=ARCHITECTURE_VERSION, optional=("dropped", "topology")))
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """Architecture file, as far as loading reads it.
-
-    Attributes:
-        structure: Fingerprint of the model definition.
-        kept: Group -> channels that stay, in dense indices.
-        dropped: Blocks that are dropped.
-        topology: Positions of the channels; None in a file or of a run of an earlier version.
-    """
-
-    structure: str
-    kept: Mapping[str, tuple[int, ...]]
-    dropped: tuple[str, ...] = ()
-    topology: Structure | None = None
 
 
 def export_safetensors(exportable: Exportable, to: Path) -> tuple[Path, ...]:
@@ -81,18 +60,14 @@ def export_sparse(exportable: Exportable, to: Path) -> tuple[Path, ...]:
 
 def _export(exportable: Exportable, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]) -> tuple[Path, ...]:
     check_ending(to, ".safetensors")
-    architecture = {
-        "version": ARCHITECTURE_VERSION,
-        "study": exportable.name,
-        "candidate": exportable.number,
-        "structure": exportable.structure,
-        "kept": {name: list(indices) for name, indices in exportable.kept.groups.items()},
-        "dropped": list(exportable.kept.dropped),
-        "topology": to_plain(exportable.topology),
-        "plan": exportable.plan.to_dict(),
-        "search": exportable.search.to_dict(),
-        "test": None if exportable.test is None else exportable.test.to_dict(),
-    }
+    origin = Provenance(
+        study=exportable.name,
+        candidate=exportable.number,
+        plan=exportable.plan,
+        search=exportable.search,
+        test=exportable.test,
+    )
+    architecture = architecture_data(exportable.structure, exportable.kept, exportable.topology, origin)
     architecture_path = to.with_suffix(".json")
     # The architecture first: weights without it cannot be read.
     write_atomically(architecture_path, json.dumps(architecture, indent=1).encode())
@@ -108,7 +83,8 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
         dense: Model definition that was pruned, or a function that builds it; its weights do not matter.
         example_inputs: Used only for files of autoprune 0.1, which do not store where channels lie: then the definition
             is traced and proved again.
-        path: The .safetensors file, plain or compressed, with its .json beside it.
+        path: The .safetensors file, plain or compressed, with its .json beside it; or one from a dashboard, which holds
+            both.
 
     Returns:
         The model in eval mode.
@@ -127,13 +103,8 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
         an exported model must be a .safetensors file with a .json beside it, but got no missing.safetensors.
     """
     path = Path(path)
-    architecture = path.with_suffix(".json")
-    for file in (path, architecture):
-        if not file.is_file():
-            raise NotFoundError(
-                error_message("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
-            )
-    data, model = load_dataclass(Architecture, architecture), module_of(dense)
+    data, architecture = _architecture(path)
+    model = module_of(dense)
     check_kind(model)
     kept = KeptChannels(groups=data.kept, dropped=data.dropped)
     if data.topology is None:
@@ -146,6 +117,20 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
         remedy = "Build it as the study did."
         raise ConfigurationError(error_message("the dense model", "be the definition that was pruned", other, remedy))
     return rebuild(model, topology, kept, read_weights(path, bytes_of(model.state_dict()))).eval()
+
+
+def _architecture(path: Path) -> tuple[Architecture, Path]:
+    """Read the architecture of a weights file; return it and the file that holds it."""
+    beside = path.with_suffix(".json")
+    inside = None if beside.is_file() or not path.is_file() else read_metadata(path).get(METADATA_KEY)
+    if inside is not None:
+        return from_plain(Architecture, parse(inside, str(path)), str(path)), path
+    for file in (path, beside):
+        if not file.is_file():
+            raise NotFoundError(
+                error_message("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
+            )
+    return load_dataclass(Architecture, beside), beside
 
 
 def _other(model: nn.Module, topology: Topology) -> str:

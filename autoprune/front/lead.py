@@ -138,10 +138,14 @@ def quality_gap(
 def _gap(
     objective: Objective, chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, confidence: float
 ) -> Gap:
-    """Compare two candidates in a cost or a further metric, by the intervals of their ratios to dense."""
+    """Compare two candidates in a further metric, by the paired standard error, or in a cost, by its intervals."""
     value, other = (check.value(record, objective.name) for record in (chosen, over))
+    if not objective.is_cost:
+        error = difference_error(chosen.search, over.search, objective.name)
+        noise = quantile(confidence) * error if error > 0 else math.nan
+        return Gap(objective=objective, value=value, other=other, noise=noise)
     found = [one for record in (chosen, over) if (one := objective.comparison(record.search)) is not None]
-    noise = 0.0 if objective.is_cost else math.nan
+    noise = 0.0
     if found:
         spread = math.hypot(*(math.log(one.high / one.ratio) / INTERVAL for one in found))
         noise = other * math.expm1(quantile(confidence) * spread) if all(one.trusted for one in found) else math.nan

@@ -9,8 +9,11 @@ import numpy as np
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limit
 from autoprune.records.objectives import QUALITY
-from autoprune.records.paired import difference_errors
+from autoprune.records.paired import difference_errors, draw_changes
 from autoprune.records.problem import Problem
+
+#: Draws of the samples, and the largest number of qualities that are drawn: fewer draws for many candidates.
+DRAWS, _QUALITIES = 1000, 300_000
 
 
 class Numbers:
@@ -27,11 +30,12 @@ class Numbers:
         dense: Record of the dense model; None before it was measured.
     """
 
-    __slots__ = ("_found", "_places", "dense", "problem", "records")
+    __slots__ = ("_changes", "_found", "_places", "dense", "problem", "records")
 
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
         self._found: dict[tuple[str, str], np.ndarray] = {}
+        self._changes: list[tuple[np.ndarray, np.ndarray] | None] = []
         self._places = {record.number: place for place, record in enumerate(self.records)}
 
     def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
@@ -124,6 +128,25 @@ class Numbers:
             return np.zeros(len(self.records))
         measurements = [one.search for one in self.records]
         return self._once("dense", "", lambda: difference_errors(dense.search, measurements).tolist())
+
+    def changes(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Draw how much the quality of each candidate changes on a draw of the samples, and on those not drawn.
+
+        Returns:
+            Two of float [draws, records], see `draw_changes`, 0 for candidates that were stopped or have no quality;
+            None where no error is known.
+        """
+        if not self._changes:
+            known = np.flatnonzero(self.complete & np.isfinite(self.shown(QUALITY)))
+            draws = min(DRAWS, max(_QUALITIES // max(len(known), 1), 50))
+            moved = draw_changes([self.records[place].search for place in known.tolist()], draws)
+            if moved is None:
+                self._changes.append(None)
+            else:
+                whole = np.zeros((2, len(moved[0]), len(self.records)))
+                whole[:, :, known] = moved
+                self._changes.append((whole[0], whole[1]))
+        return self._changes[0]
 
     def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
         if (kind, name) not in self._found:

@@ -23,8 +23,6 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import draw_changes
 
-#: Draws of the samples, and the largest number of qualities that are drawn: fewer draws for many candidates.
-DRAWS, _QUALITIES = 1000, 300_000
 #: Share of the samples that a draw holds.
 _SHARE = 0.632
 
@@ -90,13 +88,12 @@ class Draws:
         Returns:
             The draws; None where no error of the quality is known.
         """
-        draws = min(DRAWS, max(_QUALITIES // max(len(places), 1), 50))
-        records = tuple(numbers.records[place] for place in places.tolist())
-        moved = draw_changes([record.search for record in records], draws)
+        moved = numbers.changes()
         if moved is None:
             return None
         losses, sign = numbers.losses[places], numbers.problem.quality.loss(1.0)
-        drawn, left = (losses + sign * one for one in moved)
+        drawn, left = (losses + sign * one[:, places] for one in moved)
+        records = tuple(numbers.records[place] for place in places.tolist())
         return cls(records=records, losses=losses, drawn=drawn, left=left)
 
     def change(self, metric: str) -> np.ndarray:

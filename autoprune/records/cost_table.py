@@ -54,6 +54,19 @@ class AxisLength:
                 grids.append((float(span.positions), groups))
         return cls(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
 
+    def at(self, shares: Sequence[float]) -> float:
+        """Compute the length in a cut model.
+
+        Args:
+            shares: Share of the channels of each group that stays.
+
+        Returns:
+            The length.
+        """
+        gone = sum(positions * (1.0 - shares[group]) for group, positions in self.single)
+        grids = (positions * (1.0 - math.prod(shares[group] for group in groups)) for positions, groups in self.grids)
+        return self.whole - gone - sum(grids)
+
     @property
     def groups(self) -> frozenset[int]:
         """Return the numbers of the groups that change the length."""

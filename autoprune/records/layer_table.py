@@ -116,6 +116,32 @@ class LayerTable:
             blocks={},
         )
 
+    def amounts(
+        self, widths: Mapping[str, int], dropped: Iterable[str] = (), unit: str = "multiply_adds"
+    ) -> dict[str, float]:
+        """Compute the work of each layer in a cut model.
+
+        Args:
+            widths: Group name -> width; whole for a group that is not named.
+            dropped: Names of the blocks that are dropped.
+            unit: One of WORK_UNITS.
+
+        Returns:
+            Layer -> amount, in the order of the forward; 0 for a layer that is dropped.
+
+        Raises:
+            UnknownNameError: A block is not in the table.
+        """
+        pairs = zip(self.names, self.channels, strict=True)
+        shares = [widths.get(name, channels) / channels for name, channels in pairs]
+        lengths = [length.at(shares) for length in self.lengths]
+        gone, found = {*self.dropped(dropped)}, {}
+        for entry, one in enumerate(self.work):
+            if one.unit == unit:
+                amount = 0.0 if entry in gone else one.count * math.prod(lengths[number] for number in one.lengths)
+                found[one.layer] = found.get(one.layer, 0.0) + amount
+        return found
+
     def costs(self) -> CostTable:
         """Return a table of costs with one term for each entry of `work`, in its order, and a constant as the last.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoprune.codec import Format, stored
@@ -204,12 +204,15 @@ class Manifest:
             got = f"others, such as {odd[0]!r}"
             raise StorageError(error_message(f"dropped of {where}", "hold blocks of study.json", got))
 
-    def check_records(self, records: Sequence[CandidateRecord], where: str) -> None:
+    def check_records(
+        self, records: Sequence[CandidateRecord], where: str, numbers: Collection[int] | None = None
+    ) -> None:
         """Check that candidates fit the study and that their parents exist.
 
         Args:
             records: Stored candidates.
             where: Folder of the candidates, for the message.
+            numbers: Numbers of the candidates to check, where the others are known to fit; None for all.
 
         Raises:
             StorageError: A candidate does not fit.
@@ -217,7 +220,7 @@ class Manifest:
         channels = {row.name: row.channels for row in self.groups}
         blocks = {row.name for row in self.blocks}
         parents = {record.number: record.parent for record in records}
-        for record in records:
+        for record in records if numbers is None else [one for one in records if one.number in numbers]:
             wrong = _mismatch(record, channels, blocks) or _broken_lineage(record, parents)
             if wrong:
                 remedy = f"Without {where}/{record.number:05d} and its descendants the rest can be read."

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoprune.codec import load_dataclass, read_bytes, to_plain
+from autoprune.codec import LARGEST_JSON, load_dataclass, read_bytes, to_plain
 from autoprune.errors import AutopruneWarning, NotFoundError, StorageError, error_message
 from autoprune.records.atomic import atomic_folder, cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
 from autoprune.records.failure import Failure
+from autoprune.records.layer_table import LayerTable
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Latency, LaterLatencies, Measurement
 from autoprune.records.sensitivity import Sensitivity
@@ -50,7 +52,10 @@ class RunFolder:
     @property
     def holds_study(self) -> bool:
         """Return whether a study has been created here."""
-        return (self.path / STUDY).is_file()
+        try:
+            return (self.path / STUDY).is_file()
+        except OSError:  # such as a name that is too long, or a folder of others
+            return False
 
     @property
     def report(self) -> Path:
@@ -80,14 +85,8 @@ class RunFolder:
             NotFoundError: The folder holds no study.
         """
         if not self.holds_study:
-            raise NotFoundError(
-                error_message(
-                    "a run folder",
-                    f"hold {STUDY}",
-                    f"{self.path} without it",
-                    "Name the folder that `autoprune run` printed.",
-                )
-            )
+            remedy = "Name the folder that `autoprune run` printed."
+            raise NotFoundError(error_message("a run folder", f"hold {STUDY}", _without_study(self.path), remedy))
         path = self.path / STUDY
         manifest = load_dataclass(Manifest, path)
         manifest.check(str(path))
@@ -106,6 +105,13 @@ class RunFolder:
         path = self.path / TOPOLOGY
         return load_dataclass(Structure, path) if path.exists() else None
 
+    def read_layers(self) -> LayerTable | None:
+        """Read the work of each layer of the dense model; None in a run of a version that did not store it."""
+        structure = self.read_topology()
+        if structure is None or not structure.products:
+            return None
+        return LayerTable.of(structure.topology(str(self.path / TOPOLOGY)))
+
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """Write the scan, which is measured once per study.
 
@@ -119,7 +125,7 @@ class RunFolder:
         path = self.path / SENSITIVITY
         if not path.exists():
             return None
-        scan = Sensitivity.from_json(read_bytes(path), str(path))
+        scan = Sensitivity.from_json(read_bytes(path, LARGEST_JSON), str(path))
         if self.holds_study:
             self.read_study().check_scan(scan, str(path))
         return scan
@@ -210,7 +216,9 @@ class RunFolder:
 
     def read_failures(self) -> list[Failure]:
         """Read what is stored of the trials that crashed, in order of their number."""
-        paths = [path for path in _entries(self.path / FAILURES) if path.stem.isascii() and path.stem.isdigit()]
+        folder = self.path / FAILURES
+        paths = [folder / name for name in _names(folder)]
+        paths = [path for path in paths if path.stem.isascii() and path.stem.isdigit()]
         return [
             Failure(number=int(path.stem), text=read_bytes(path).decode(errors="replace"))
             for path in sorted(paths, key=lambda path: int(path.stem))
@@ -263,7 +271,9 @@ class RunFolder:
             return None
         path = folder / RECORD
         test = load_dataclass(Measurement, folder / TEST) if (folder / TEST).exists() else None
-        record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
+        record = CandidateRecord.from_json(
+            read_bytes(path, LARGEST_JSON), test, (folder / REMOVED).exists(), where=str(path)
+        )
         if record.number != number:
             raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
         later = _later_latencies(folder / LATENCIES, number)
@@ -272,21 +282,37 @@ class RunFolder:
     def read_candidates(self) -> list[CandidateRecord]:
         """Read every stored candidate in order of its number."""
         root = self.path / CANDIDATES
-        names = sorted(entry.name for entry in _entries(root) if entry.name.isascii() and entry.name.isdigit())
-        for name in names:
-            if name != self._candidate(int(name)).name:
-                expected = f"be named {self._candidate(int(name)).name}, which there may be beside it"
-                raise StorageError(error_message(f"a candidate in {root}", expected, name))
-        found = [self.read_candidate(int(name)) for name in names]
+        numbers = [self.candidate_number(name) for name in self.candidate_names()]
+        found = [self.read_candidate(number) for number in numbers]
         records = sorted((record for record in found if record is not None), key=lambda record: record.number)
         if self.holds_study:
             self.read_study().check_records(records, str(root))
         return records
 
+    def candidate_names(self) -> list[str]:
+        """List the names of the candidates' folders."""
+        names = _names(self.path / CANDIDATES)
+        return sorted(name for name in names if name.isascii() and name.isdigit())
+
+    def candidate_number(self, name: str) -> int:
+        """Read the number of a candidate.
+
+        Args:
+            name: Name of its folder.
+
+        Raises:
+            StorageError: The number is written in another way than this class writes it.
+        """
+        right = self._candidate(int(name[:20])).name
+        if name != right:
+            expected = f"be named {right}, which there may be beside it"
+            raise StorageError(error_message(f"a candidate in {self.path / CANDIDATES}", expected, name))
+        return int(name)
+
     def trials_seen(self) -> int:
         """Return one more than the highest number of a trial with any file here."""
-        places = [entry for name in (CANDIDATES, FAILURES, CHECKPOINTS) for entry in _entries(self.path / name)]
-        stems = [place.stem for place in places if place.stem.isascii() and place.stem.isdigit()]
+        names = [name for folder in (CANDIDATES, FAILURES, CHECKPOINTS) for name in _names(self.path / folder)]
+        stems = [stem for name in names if (stem := Path(name).stem).isascii() and stem.isdigit()]
         return max((int(stem) for stem in stems), default=-1) + 1
 
     def remove_partial_writes(self) -> None:
@@ -320,10 +346,20 @@ def _digest(weights: bytes) -> bytes:
     return f"{hashlib.sha256(weights).hexdigest()}  {WEIGHTS}\n".encode()
 
 
-def _entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder; none if it does not exist."""
+def _without_study(path: Path) -> str:
+    """Say what there is in the place of a run folder."""
     try:
-        return [*folder.iterdir()] if folder.exists() else []
+        if not path.exists():
+            return f"{path}, which does not exist"
+        return f"{path} without it" if path.is_dir() else f"{path}, which is no folder"
+    except OSError as error:
+        return f"{path}, which cannot be read ({error.strerror or repr(error)})"
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder; none if it does not exist."""
+    try:
+        return os.listdir(folder) if folder.exists() else []  # noqa: PTH208  # no path object for each of thousands
     except OSError as error:
         raise StorageError(
             error_message(str(folder), "be a folder that can be read", error.strerror or repr(error))

@@ -66,6 +66,26 @@ def _read_safetensors(path: Path, largest: int | None) -> dict[str, Tensor]:
         return decode(stored, file.metadata() or {}, largest)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts in the header of a .safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name -> text.
+
+    Raises:
+        StorageError: It is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:  # other files fail in many ways inside safetensors
+        got = f"{path} ({type(error).__name__})"
+        raise StorageError(error_message("checkpoint", "be a .safetensors file", got)) from error
+
+
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:
     """Sum the bytes of tensors. Tensors that share memory count once for each name, as they are stored.
 

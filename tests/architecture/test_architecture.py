@@ -159,8 +159,9 @@ def loaded_by(code: str) -> set[str]:
         ("from autoprune.front.front import Front", {"torch", "optuna", "plotly"}),
         ("from autoprune.report.figures import *", {"torch"}),
         ("from autoprune import PruningSpace, SearchBackend, structure_of_costs", {"torch"}),
+        ("import autoprune.dashboard.guard, autoprune.dashboard.downloads", {"torch", "optuna", "plotly"}),
     ],
-    ids=["package", "plan", "front", "figures", "backend"],
+    ids=["package", "plan", "front", "figures", "backend", "downloads"],
 )
 def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
     assert not loaded_by(code) & without

@@ -88,6 +88,24 @@ class LatencyModel:
         work, further = _work(self.table, self.grain, [one])
         return float((work @ self.prices)[0] + (further[0] * self.further).sum())
 
+    def layers(self, widths: Mapping[str, int], dropped: Sequence[str] = ()) -> dict[str, float]:
+        """Predict the latency of each layer of a cut model. What all share is in none, such as the call itself.
+
+        Args:
+            widths: Group name -> width; whole for a group that is not named.
+            dropped: Names of the blocks that are dropped.
+
+        Returns:
+            Layer -> milliseconds, in the order of the forward; NaN where those of the dense model are not known.
+        """
+        one = TimedModel(widths=widths, dropped=tuple(dropped), ratio=1.0, half_width=0.0)
+        aligned, off = _work(self.table, self.grains, [one])
+        shares = aligned[0, :-1] * self.prices[:-1] + off[0] * self.off_grain
+        found: dict[str, float] = {}
+        for part, share in zip(self.table.work, shares.tolist(), strict=True):
+            found[part.layer] = found.get(part.layer, 0.0) + self.dense_ms * share
+        return found
+
     def predict(self, widths: Mapping[str, int], dropped: Sequence[str] = ()) -> Latency:
         """Predict the latency of a cut model.
 

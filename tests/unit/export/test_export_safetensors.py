@@ -14,9 +14,10 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
+from autoprune.export.architecture import ARCHITECTURE_VERSION
 from autoprune.export.exportable import Exportable
 from autoprune.export.formats import EXPORT_FORMATS
-from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
+from autoprune.export.safetensors import export_safetensors, export_sparse
 from autoprune.front.run import Run
 from autoprune.measure.latency.onnx_file import onnx_outputs
 from autoprune.plan.allocation import GroupPlan
