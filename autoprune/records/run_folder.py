@@ -110,7 +110,7 @@ class RunFolder:
         structure = self.read_topology()
         if structure is None or not structure.products:
             return None
-        return LayerTable.of(structure.topology(str(self.path / TOPOLOGY)))
+        return LayerTable.of(Topology.of(structure, str(self.path / TOPOLOGY)))
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """Write the scan, which is measured once per study.
