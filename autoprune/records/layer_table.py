@@ -135,7 +135,8 @@ class LayerTable:
         pairs = zip(self.names, self.channels, strict=True)
         shares = [widths.get(name, channels) / channels for name, channels in pairs]
         lengths = [length.at(shares) for length in self.lengths]
-        gone, found = {*self.dropped(dropped)}, {}
+        gone = {*self.dropped(dropped)}
+        found: dict[str, float] = {}
         for entry, one in enumerate(self.work):
             if one.unit == unit:
                 amount = 0.0 if entry in gone else one.count * math.prod(lengths[number] for number in one.lengths)

@@ -99,8 +99,8 @@ class LatencyModel:
             Layer -> milliseconds, in the order of the forward; NaN where those of the dense model are not known.
         """
         one = TimedModel(widths=widths, dropped=tuple(dropped), ratio=1.0, half_width=0.0)
-        aligned, off = _work(self.table, self.grains, [one])
-        shares = aligned[0, :-1] * self.prices[:-1] + off[0] * self.off_grain
+        work, further = _work(self.table, self.grain, [one])
+        shares = work[0, :-1] * self.prices[:-1] + (further[0] * self.further).sum(axis=0)
         found: dict[str, float] = {}
         for part, share in zip(self.table.work, shares.tolist(), strict=True):
             found[part.layer] = found.get(part.layer, 0.0) + self.dense_ms * share

@@ -178,6 +178,14 @@ def test_a_dropped_block_takes_no_time() -> None:
         found.ratio({}, ["none"])
 
 
+def test_layers_add_up_to_the_latency_but_for_what_all_share() -> None:
+    found = replace(fit(30), dense_ms=4.0)
+    for widths in ({}, dict.fromkeys(table().names, 3)):
+        each = found.layers(widths)
+        assert [*each] == [*dict.fromkeys(one.layer for one in table().work)]
+        assert sum(each.values()) / 4.0 + found.prices[-1] == pytest.approx(found.ratio(widths))
+
+
 def test_a_prediction_says_that_it_is_one() -> None:
     found = replace(fit(30, noise=0.05), dense_ms=4.0, backend="onnxruntime")
     told = found.predict({})
