@@ -12,7 +12,8 @@ from autoprune.front.front import Front
 from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.paired import difference_error, quantile
-from autoprune.report import figures
+from autoprune.report.figures.trade_off import TradeOff, trade_off
+from autoprune.report.hover import hover_texts
 from autoprune.study.retention import removable_weights
 from tests.unit.front.answers import answers, candidate
 from tests.unit.front.builders import front_of, measurement, record
@@ -156,9 +157,12 @@ def test_a_front_without_marks_has_no_column_of_them() -> None:
 
 def test_the_mark_is_in_the_charts() -> None:
     front = front_of([DENSE, LUCKY, MIDDLE, WORSE])
-    hovers = figures.hover_texts(front)
-    assert "as good as: 1" in hovers[2]
+    hovers = hover_texts(front)
+    assert "as good as candidate 1 within noise" in hovers[2]
     assert "as good as" not in hovers[1]
-    traces = figures.pareto(front, front.problem.objective("multiply_adds"), hovers)["data"]
-    sampled = next(trace for trace in traces if trace["name"] == "sampled")
-    assert sorted(sampled["marker"]["symbol"]) == ["circle", "circle-open", "circle-open-dot"]
+    traces = trade_off(front, TradeOff(), hovers)["data"]
+    members = [trace["marker"]["symbol"] for trace in traces if isinstance(trace.get("marker"), dict)]
+    assert [symbols for symbols in members if isinstance(symbols, list)] == [
+        ["diamond-open-dot"],
+        ["circle", "circle-open-dot"],
+    ]

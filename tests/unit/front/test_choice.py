@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from autoprune.errors import ConfigurationError, SelectionError
 from autoprune.front.choice import optimism_text
-from autoprune.front.findings import findings, limit_findings
+from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.paired import difference_error, difference_errors
 from autoprune.records.precision import more_samples, needed_factor
+from autoprune.report.sections.summary import summary
 from tests.unit.front.answers import answers, candidate
-from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record, run_of
 
 #: Against dense, candidate 1 loses 3 samples of 400 and wins 3; candidate 2 loses 8 and wins 5; candidate 3 loses 12.
 DENSE = candidate(0, answers(range(12)), 1000, "dense")
@@ -275,9 +277,9 @@ def test_the_sentence() -> None:
     assert re.fullmatch(r"Chosen among 12: looks about 0\.0\d+ better on .*", choice.remarks[-1])
 
 
-def test_the_report_says_it_where_it_names_a_candidate() -> None:
-    said = " ".join(line for line, _ in findings(front_of(lucky(12, 0))))
-    assert re.search(r"Candidate \d+ has \d+% .* Chosen among 12: looks about 0\.\d+ better", said)
+def test_the_report_says_it_where_it_names_a_candidate(tmp_path: Path) -> None:
+    run = run_of(tmp_path, lucky(12, 0))
+    assert re.search(r"Chosen among 12: looks about 0\.\d+ better", " ".join(summary(run, run.front()).why))
 
 
 def test_unmeasured_candidates_have_no_part() -> None:
