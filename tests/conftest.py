@@ -48,4 +48,4 @@ def _discoveries() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed() -> None:
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # that of the CPU: torch.manual_seed takes longer than many a test

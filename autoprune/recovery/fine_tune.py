@@ -18,6 +18,7 @@ from autoprune.recovery.teacher import Teacher
 from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.data import Batch, call, endless_batches
 from autoprune.task.prepare import PreparedTask
+from autoprune.task.seeding import seed_torch
 
 #: Tensors by parameter name -> the same tensors, cut as the parameters were.
 CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -267,7 +268,7 @@ class FineTune:
                 for device, state in zip(cuda, self._random[1:], strict=True):
                     torch.cuda.set_rng_state(state, device)
             else:
-                torch.manual_seed(self._seed)
+                seed_torch(self._seed, [self._device])
             try:
                 yield
             finally:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.loaders import generator_states, own_generators, samples_drawn, seeded_states
 from autoprune.task.nested import arguments, first_tensor, is_along_first, narrow, to_device
+from autoprune.task.seeding import seed_torch
 
 #: Inputs of a model: one tensor, a tuple of positional arguments or a dict of keyword arguments.
 Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
@@ -206,7 +207,7 @@ class IterableSplit:
         states = seeded_states(generators, seed)
         with torch.random.fork_rng(devices=[]), generator_states(generators, states):
             # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
-            torch.manual_seed(seed)
+            seed_torch(seed)
             iterator = iter(self.batches)
             pairs = list(islice(iterator, 1))
         while pairs:

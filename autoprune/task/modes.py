@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Split, call, eval_mode
+from autoprune.task.seeding import seed_torch
 
 #: Draws that tell randomness in training mode from other outputs.
 DRAWS = 4
@@ -332,11 +333,12 @@ def seeded(model: nn.Module, seed: int) -> Iterator[None]:
         model: Model whose devices are seeded.
         seed: Seed of each generator.
     """
-    cuda = sorted({tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}, key=str)
+    devices = sorted({tensor.device for tensor in model.parameters()}, key=str)
+    cuda = [device for device in devices if device.type == "cuda"]
     python, numbers = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(seed)
+            seed_torch(seed, devices)
             random.seed(seed)
             np.random.seed(seed)
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -58,6 +59,7 @@ def ended(out: Path, number: int, die: Callable[[], object]) -> str:
     read, write = os.pipe()
 
     def work() -> None:
+        faulthandler.disable()  # a dump of the stack would be told as if the tests had crashed
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.write(write, f"done: {start(out, number, die)}".encode())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune.task.data import Batch, call
-from autoprune.task.modes import EVAL_MODE, LossMode, Objective, Outputs, find_loss_mode, in_mode_of
+from autoprune.task.modes import EVAL_MODE, LossMode, Objective, Outputs, find_loss_mode, in_mode_of, seeded
 
 
 class Net(nn.Module):
@@ -255,3 +255,14 @@ def test_outputs_are_compared_by_structure_and_values() -> None:
     assert not Outputs.of(x).same(Outputs.of(x + 0.1))
     assert Outputs.of(torch.tensor([float("nan"), 1.0])).same(Outputs.of(torch.tensor([float("nan"), 1.0])))
     assert not Outputs.of(torch.tensor([float("inf"), 1.0])).same(Outputs.of(torch.tensor([0.0, 1.0])))
+
+
+def test_a_seed_draws_what_torchs_draws_and_formats_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch does for each kind of device that may come into use."""
+    model = Net()
+    torch.manual_seed(7)
+    expected, before = torch.rand(4), torch.get_rng_state()
+    monkeypatch.setattr("traceback.format_stack", lambda: pytest.fail("of every device"))
+    with seeded(model, 7):
+        assert torch.equal(torch.rand(4), expected)
+    assert torch.equal(torch.get_rng_state(), before)
