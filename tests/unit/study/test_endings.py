@@ -14,8 +14,8 @@ import autoprune
 from autoprune.errors import StorageError
 from autoprune.records.ending import Ending
 from autoprune.records.run_folder import RunFolder
-from autoprune.search import duplicates
-from autoprune.study.loop import EXHAUSTED
+from autoprune.search import duplicates, ledger
+from autoprune.study import loop
 from tests.tasks import blobs, flat_task, trained_mlp
 from tests.unit.study.small import comparable, journal_trials, settings, space
 
@@ -82,8 +82,12 @@ def test_what_is_found_in_place_of_repeats_is_the_same_after_a_resume(tmp_path: 
     assert comparable(again.records, renumber=True) == comparable(whole.records, renumber=True)
 
 
-def test_a_space_that_is_exhausted_ends_the_run_which_says_why(tmp_path: Path) -> None:
+def test_a_space_that_is_exhausted_ends_the_run_which_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four widths at most, of which the dense one is one."""
+    for module in (ledger, loop):
+        monkeypatch.setattr(module, "EXHAUSTED", 20)
     study = autoprune.Study.create(task(4), untrained(40), out=tmp_path / "run")
     seen: list[autoprune.Progress] = []
     study.run(on_progress=seen.append)
@@ -94,13 +98,13 @@ def test_a_space_that_is_exhausted_ends_the_run_which_says_why(tmp_path: Path) -
     assert ending is not None
     assert ending == seen[-1].ending
     assert (ending.reason, ending.done, ending.target) == ("exhausted", len(study.records), 40)
-    words = f"The run ended with {ending.done} of 40 trials: the last {EXHAUSTED} proposals were known already"
+    words = f"The run ended with {ending.done} of 40 trials: the last 20 proposals were known already"
     assert ending.sentence.startswith(words)
     assert autoprune.Study.open(tmp_path / "run").ending == ending
     # Asked to go on, it looks once more.
     asked = len(journal_trials(tmp_path / "run"))
     study.run()
-    assert len(journal_trials(tmp_path / "run")) == asked + EXHAUSTED
+    assert len(journal_trials(tmp_path / "run")) == asked + 20
 
 
 @pytest.mark.parametrize(
