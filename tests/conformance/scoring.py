@@ -18,7 +18,13 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from tests.zoo.registry import specimen
+from tests.slow import slow
+from tests.zoo.registry import ZOO, specimen
+
+#: Models whose layers are, for a criterion, those of others.
+ALIKE = ("bottleneck_resnet", "vgg", "decoder", "conv3d", "group_norm_net", "mlp")
+#: One item for each model: its signals are gathered once, and every criterion is tried on them.
+every_model = pytest.mark.parametrize("name", [slow(name) if name in ALIKE else name for name in ZOO])
 
 #: Group -> channel c is what channel order[c] was.
 Orders = Mapping[str, Tensor]

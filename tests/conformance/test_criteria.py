@@ -21,6 +21,7 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from tests.conformance.scoring import (
     dense_signals,
+    every_model,
     gathered_again,
     orders_of,
     permuted_signals,
@@ -28,10 +29,8 @@ from tests.conformance.scoring import (
     squared,
 )
 from tests.slow import slow
-from tests.zoo.registry import ZOO, random_kept, specimen
+from tests.zoo.registry import random_kept, specimen
 
-#: One item for each model: its signals are gathered once, and every criterion is tried on them.
-every_model = pytest.mark.parametrize("name", ZOO)
 #: A mean over the positions of a channel: on the mask of a grid those that the other side silenced count too.
 MEANS = ("mean_activation", "mean_square_activation", "activation_variance", "apoz")
 #: Behind a sigmoid a silenced channel is a half: the weights that read it are zero, and learn.

@@ -14,12 +14,18 @@ from autoprune.criteria.single_weights import score_weights
 from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.maskable import maskable
 from autoprune.surgery.cut import cut
-from tests.conformance.scoring import dense_signals, gathered_again, orders_of, permute, permuted_signals, signals_on
-from tests.zoo.registry import ZOO, random_kept, specimen
+from tests.conformance.scoring import (
+    dense_signals,
+    every_model,
+    gathered_again,
+    orders_of,
+    permute,
+    permuted_signals,
+    signals_on,
+)
+from tests.zoo.registry import random_kept, specimen
 
 WITH_BLOCKS = ("resnet", "bottleneck_resnet", "resnext", "mobilenet")
-#: One item for each model: its signals are gathered once, and every criterion is tried on them.
-every_model = pytest.mark.parametrize("name", ZOO)
 with_blocks = pytest.mark.parametrize("name", WITH_BLOCKS)
 
 

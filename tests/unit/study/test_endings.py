@@ -82,9 +82,7 @@ def test_what_is_found_in_place_of_repeats_is_the_same_after_a_resume(tmp_path: 
     assert comparable(again.records, renumber=True) == comparable(whole.records, renumber=True)
 
 
-def test_a_space_that_is_exhausted_ends_the_run_which_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_space_that_is_exhausted_ends_the_run_which_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four widths at most, of which the dense one is one."""
     for module in (ledger, loop):
         monkeypatch.setattr(module, "EXHAUSTED", 20)
