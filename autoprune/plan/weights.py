@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Annotated
 
 from autoprune.codec import Format, stored
-from autoprune.errors import error_message, raise_all
-from autoprune.plan.validation import is_share, validate
+from autoprune.plan.rules import NAME, SHARE, Rule, check_fields, instance_of, one_of, or_none
+from autoprune.plan.validation import FieldCheck
 
 #: How a target sparsity is spread over layers: the same share of each layer; Erdos-Renyi-Kernel (Evci et al. 2020),
 #: which takes more from wide layers; one ranking of all weights.
@@ -46,6 +47,16 @@ def block_pattern(pattern: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found is not None else None
 
 
+def _is_pattern(value: object) -> bool:
+    """Return whether a value names a pattern."""
+    return isinstance(value, str) and (
+        value == "unstructured" or group_pattern(value) is not None or block_pattern(value) is not None
+    )
+
+
+_PATTERN = Rule(holds=_is_pattern, wants="be unstructured, N:M with N < M, or block-RxC")
+
+
 @stored(Format(what="a plan of weights", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:
@@ -66,36 +77,24 @@ class WeightPlan:
         0.5
     """
 
-    pattern: str = "unstructured"
-    sparsity: float | None = None
-    criterion: str = "l1"
-    spread: str = "layer"
-    layers: Mapping[str, float] = field(default_factory=dict)
+    pattern: Annotated[str, _PATTERN] = "unstructured"
+    sparsity: Annotated[float | None, or_none(SHARE)] = None
+    criterion: Annotated[str, NAME] = "l1"
+    spread: Annotated[str, one_of(SPREADS)] = "layer"
+    layers: Annotated[Mapping[str, float], instance_of(Mapping)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        fixed = group_pattern(self.pattern) if isinstance(self.pattern, str) else None
-        known = self.pattern == "unstructured" or fixed or block_pattern(str(self.pattern))
-        validate(
-            "the plan of weights",
-            (
-                (bool(known), "a pattern", "be unstructured, N:M with N < M, or block-RxC", self.pattern),
-                (fixed is not None or is_share(self.sparsity), "a sparsity", "lie in [0, 1)", self.sparsity),
-                (fixed is None or self.sparsity is None, f"the sparsity of {self.pattern}", "be None", self.sparsity),
-                (isinstance(self.criterion, str), "a weight criterion", "be a name", self.criterion),
-                (self.spread in SPREADS, "a spread", f"be one of {', '.join(SPREADS)}", self.spread),
-                (isinstance(self.layers, Mapping), "layers", "be a mapping of weights to sparsities", self.layers),
-            ),
-        )
-        own = self.layers
-        raise_all(
-            "the plan of weights",
-            [
-                error_message(f"the sparsity of {name!r}", "be 0" if fixed else "lie in [0, 1)", repr(share))
-                for name, share in own.items()
-                if not is_share(share) or (fixed and share)
-            ],
-        )
-        object.__setattr__(self, "layers", MappingProxyType({name: float(s) for name, s in own.items()}))
+        check_fields("the plan of weights", self, "weights", more=self._checks())
+        own = {name: float(share) for name, share in self.layers.items()}
+        object.__setattr__(self, "layers", MappingProxyType(own))
+
+    def _checks(self) -> Iterator[FieldCheck]:
+        fixed = group_pattern(self.pattern) is not None
+        wants = f"be None, as {self.pattern} fixes it" if fixed else SHARE.wants
+        yield (self.sparsity is None) == fixed, "weights.sparsity", wants, self.sparsity
+        for name, share in self.layers.items():
+            right = SHARE.holds(share) and not (fixed and share)
+            yield right, f"the sparsity of {name!r}", "be 0" if fixed else SHARE.wants, share
 
     @property
     def target(self) -> float:

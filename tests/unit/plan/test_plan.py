@@ -18,6 +18,7 @@ from autoprune.plan.recovery import (
     ReconstructionPlan,
     RecoveryPlan,
 )
+from autoprune.plan.weights import WeightPlan
 
 positive = st.floats(1e-12, 1e6)
 group_plans = st.builds(
@@ -220,3 +221,22 @@ def test_a_plan_needs_neither_torch_nor_optuna() -> None:
 
     code = "import sys, autoprune.plan.plan; sys.exit(any(name in sys.modules for name in ('torch', 'optuna')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"weights.sparsity must lie in \[0, 1\), but got None"),
+        ({"sparsity": 1.0}, r"weights.sparsity must lie in \[0, 1\)"),
+        ({"pattern": "4:2", "sparsity": 0.5}, r"weights.pattern must be unstructured, N:M .* but got '4:2'"),
+        ({"pattern": "2:4", "sparsity": 0.5}, "weights.sparsity must be None, as 2:4 fixes it, but got 0.5"),
+        ({"pattern": "2:4", "layers": {"a": 0.5}}, "sparsity of 'a' must be 0, but got 0.5"),
+        ({"sparsity": 0.5, "layers": {"a": 1.5}}, "sparsity of 'a' must lie in"),
+        ({"sparsity": 0.5, "spread": "row"}, "weights.spread must be one of erk, global, layer, but got 'row'"),
+        ({"sparsity": 0.5, "criterion": 3}, "weights.criterion must be a name, but got 3"),
+        ({"sparsity": 2, "layers": 3, "pattern": None}, "3 faults in the plan of weights"),
+    ],
+)
+def test_masks_that_make_no_sense(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        WeightPlan(**given)  # type: ignore[arg-type]
