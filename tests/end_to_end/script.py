@@ -187,7 +187,7 @@ def by_itself(script: Path, *arguments: object) -> Outcome:
         sys.argv = [script.name, *(str(argument) for argument in arguments)]
         sys.path.insert(0, str(script.parent))
         try:
-            runpy.run_path(script.name, run_name="__main__")
+            runpy.run_path(str(script), run_name="__main__")
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
