@@ -17,6 +17,7 @@ from autoprune.errors import AutopruneWarning, StudyConflictError
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Inputs
 from autoprune.trial import context as trial_context
+from tests.slow import slow
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, journal_trials, settings, space
 
@@ -89,7 +90,7 @@ def began(out: Path, trials: int, criteria: tuple[str, ...] = ()) -> autoprune.S
     return study
 
 
-@pytest.mark.parametrize("criteria", [(), ("l2",)], ids=["each", "by number"])
+@pytest.mark.parametrize("criteria", [(), slow(("l2",))], ids=["each", "by number"])
 def test_a_study_goes_on_with_the_blocks_that_it_began_with(
     criteria: tuple[str, ...], finding: Callable[[Collection[str]], None], tmp_path: Path
 ) -> None:

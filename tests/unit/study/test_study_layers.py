@@ -19,6 +19,7 @@ from autoprune.report.html import write_report
 from autoprune.search.space.encode import distributions, parameters_of
 from autoprune.trial.candidate import evaluate_plan, resolve_plan
 from autoprune.trial.context import TrialContext
+from tests.slow import slow
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -49,7 +50,7 @@ def context(*kinds: str) -> TrialContext:
     return TrialContext.of(task(), kinds=kinds or KINDS)
 
 
-@pytest.mark.parametrize("criteria", [(), ("block_influence", "added_loss")], ids=["each", "by number"])
+@pytest.mark.parametrize("criteria", [(), slow(("block_influence", "added_loss"))], ids=["each", "by number"])
 def test_a_study_of_layers_heads_and_channels(criteria: tuple[str, ...], tmp_path: Path) -> None:
     chosen = settings(trials=10, seed=1, space=space(kinds=KINDS, block_criteria=criteria))
     study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
