@@ -77,7 +77,7 @@ def open_ledger(
 
 
 def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
-    """Return whether a journal has a trial for each candidate of the run folder, with the stored values.
+    """Return whether a journal has a trial for each candidate of the run folder, with the stored parameters and values.
 
     Timed objectives are not compared: they are told as a ratio, which earlier versions need not have done.
 
@@ -121,6 +121,8 @@ def restore(storage: BaseStorage, source: JournalSource) -> None:
 
 
 def _matches(trial: FrozenTrial, record: CandidateRecord, problem: Problem) -> bool:
+    if record.parameters and trial.params != record.parameters:  # lines of the journal are missing
+        return False
     if trial.state == TrialState.COMPLETE:
         pairs = zip(problem.rows, trial.values, values_of(record, problem), strict=True)
         return all(told == value for objective, told, value in pairs if not objective.is_timed)

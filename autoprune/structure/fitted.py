@@ -121,7 +121,7 @@ class _Fit:
     def structure(self) -> Structure:
         """Find the factor of each product, for the blocks and for the rest, and check them."""
         terms = [*self.terms()]
-        points = self.points(2 * len(terms) + 10)
+        points = self.points(len(terms) + 10)
         matrix = self.products(points, terms, scaled=True)
         whole = np.array([self.at(point, ()) for point in points])
         bare = np.array([self.at(point, self.blocks) for point in points]) if self.blocks else whole

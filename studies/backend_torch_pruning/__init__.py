@@ -1,0 +1,1 @@
+"""Torch-Pruning searched by SearchBackend."""

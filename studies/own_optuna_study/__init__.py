@@ -1,0 +1,1 @@
+"""An Optuna study of one's own over the space of autoprune."""

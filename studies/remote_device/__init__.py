@@ -1,0 +1,1 @@
+"""Latency from a device that is not this machine."""
