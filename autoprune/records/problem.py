@@ -112,6 +112,20 @@ class Problem:
             raise UnknownNameError(what, name, self.known)
         return metric_objective(name, name, higher)
 
+    def limited(self, limit: Limit) -> Objective:
+        """Look up what a limit bounds. Of a metric whose direction is unknown, the limit tells it.
+
+        Args:
+            limit: Limit of the problem.
+
+        Returns:
+            The objective.
+        """
+        name = limit.objective
+        if name not in self.costs and name in self.metrics and self.metrics[name] is None:
+            return metric_objective(name, name, limit.lowest)
+        return self.objective(name)
+
     def losses(self, records: Sequence[CandidateRecord], names: Sequence[str] | None = None) -> np.ndarray:
         """Collect the losses that dominance compares.
 

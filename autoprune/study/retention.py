@@ -71,8 +71,8 @@ def _beats(rival: CandidateRecord, record: CandidateRecord, problem: Problem) ->
     gain = problem.quality.gain(rival.search.quality, record.search.quality)
     if not gain > quantile() * difference_error(rival.search, record.search):
         return False
-    limited = (limit.objective for limit in problem.limits.each.values())
-    rows = [problem.objective(name) for name in dict.fromkeys((*problem.costs, *problem.objectives, *limited))]
+    limited = [problem.limited(limit) for limit in problem.limits.each.values()]
+    rows = {row.name: row for row in (*problem.costs.values(), *problem.rows, *limited)}.values()
     within = (_margin(rival, record, row) for row in rows if not row.is_cost)
     return all(row.is_never_worse(rival, record) for row in rows) and all(margin >= 0 for margin in within)
 

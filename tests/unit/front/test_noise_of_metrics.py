@@ -85,6 +85,15 @@ def test_the_difference_of_a_metric_is_paired() -> None:
     assert difference_error(CHEAP.search, nested.search, "recall") == pytest.approx(np.sqrt(4) / 400, rel=0.02)
 
 
+def test_a_limit_tells_the_direction_of_a_metric_where_it_is_unknown() -> None:
+    """Fewer is better where the most is limited: the rival with more of it takes no weights away."""
+    far = judged(3, range(20), range(40), 500)
+    for limits, removable in ((Limits(max_recall=0.99), []), (Limits(min_recall=0.5), [3])):
+        unknown = problem_of(metrics={"recall": None}, limits=limits)
+        lone = replace(Front.of([DENSE, CHEAP, far], unknown), members=(CHEAP,), as_good_as={})
+        assert [one.number for one in removable_weights(lone)] == removable
+
+
 def test_no_weights_go_of_what_is_within_noise_in_a_metric() -> None:
     near, far = judged(2, range(20), range(6, 18), 500), judged(3, range(20), range(40), 500)
     for loser, removable in ((near, []), (far, [3])):

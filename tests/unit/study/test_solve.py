@@ -11,6 +11,7 @@ from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
+from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.solve import SolvedAllocation, solve_stored
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.study.study import Study
@@ -93,11 +94,16 @@ def test_a_device_profile_is_enough_for_a_budget_of_latency(tmp_path: Path) -> N
     timed = run(tmp_path / "profiled", 1, space=space(round_to="device", scan=False))
     topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval())).topology
     clock = half_for_nothing(topology)
-    timed.folder.write_device_profile(profile_of(topology, clock, grain=4))
+    profile = profile_of(topology, clock, grain=4)
+    timed.folder.write_device_profile(profile)
     found = solved(timed, 0.75, "latency_ms")
     assert clock(found.allocation.widths, ()) == pytest.approx(0.75, rel=0.03)
     assert all(width % 4 == 0 or width == topology.widths[name] for name, width in found.allocation.widths.items())
     assert found.shares["latency_ms"] == pytest.approx(0.75, rel=0.02)
+    # Below one grain the price of work alone is too low: what is told is what is predicted.
+    narrow, fit = solved(timed, 0.55, "latency_ms"), latency_model_of(profile)
+    assert min(narrow.allocation.widths.values()) < 4
+    assert narrow.shares["latency_ms"] == pytest.approx(fit.ratio(narrow.allocation.widths) / fit.ratio({}))
     assert any("30 timed models" in note for note in found.notes)
 
 
