@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autoprune.errors import AutopruneError, StorageError, error_message
 from autoprune.front.run import Run
-from autoprune.records.annotations import ANNOTATIONS
+from autoprune.records.annotations import ANNOTATIONS, Annotations, read_annotations
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.manifest import Manifest
 from autoprune.records.run_folder import (
@@ -63,6 +63,7 @@ class RunWatcher:
 
     Attributes:
         run: The run as it was when it could last be read.
+        annotations: What a person wrote about it by then.
         version: Number that rises with each change of the folder.
         trouble: Why the folder cannot be read now, in a sentence or two; "" where it can.
 
@@ -79,7 +80,7 @@ class RunWatcher:
         self._root: dict[str, State] = {}
         self._next = 0
         self.version, self.trouble = 0, ""
-        self.run = self._read(_states(self._folder.path))
+        self.run, self.annotations = self._read(_states(self._folder.path))
 
     def refresh(self) -> bool:
         """Read what has changed. Where that fails, the run stays as it was and `trouble` says why.
@@ -91,14 +92,14 @@ class RunWatcher:
         try:
             root = _states(self._folder.path)
             if root != self._root or self.trouble or self._has_changed():
-                self.run = self._read(root)
+                self.run, self.annotations = self._read(root)
                 self.version += 1
             self.trouble = ""
         except (AutopruneError, OSError) as error:
             self.trouble = str(error)
         return (self.version, self.trouble) != before
 
-    def _read(self, root: dict[str, State]) -> Run:
+    def _read(self, root: dict[str, State]) -> tuple[Run, Annotations]:
         """Read what has changed since the last time; keep nothing of it unless all can be read."""
         manifest = self._read_manifest(root)
         folders = self._folders()
@@ -114,8 +115,9 @@ class RunWatcher:
         records = tuple(sorted((one.record for one in known.values()), key=lambda record: record.number))
         again = self._manifest is None or self._manifest[1] is not manifest or self._known.keys() - known.keys()
         manifest.check_records(records, self._candidates, None if again else read)
+        annotations = read_annotations(self._folder.path)
         self._manifest, self._known, self._root = (root[STUDY], manifest), known, root
-        return Run(folder=self._folder, manifest=manifest, records=records)
+        return Run(folder=self._folder, manifest=manifest, records=records), annotations
 
     def _read_manifest(self, root: dict[str, State]) -> Manifest:
         if self._manifest is not None and self._manifest[0] == root.get(STUDY):

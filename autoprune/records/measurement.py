@@ -17,8 +17,8 @@ PREDICTION = "prediction"
 #: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
 _NONZERO = "nonzero_parameters"
-#: Bound of stored deviations, whose squares are added up.
-_HIGHEST = 1e60
+#: Bound of deviations and errors, whose squares are added up.
+HIGHEST = 1e60
 
 
 @stored(Format(what="a latency", optional=None))
@@ -144,8 +144,8 @@ class Measurement:
             error_message(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]
         ]
         for name, values in {"deviations": self.deviations, **self.metric_deviations}.items():
-            if not all(abs(value) < _HIGHEST for value in values):
-                wrong.append(error_message(name, f"lie within {_HIGHEST:g} of 0", "others"))
+            if not all(abs(value) < HIGHEST for value in values):
+                wrong.append(error_message(name, f"lie within {HIGHEST:g} of 0", "others"))
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)

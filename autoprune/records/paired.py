@@ -16,7 +16,7 @@ import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.measurement import Measurement
+from autoprune.records.measurement import HIGHEST, Measurement
 
 
 def quantile(confidence: float = CONFIDENCE) -> float:
@@ -106,7 +106,7 @@ def draw_changes(
         counts, left = _draws(folds, draws)
         return counts @ deviations, left @ deviations
     errors = np.array([one.error_of(metric) for one in measurements])
-    errors = np.where(np.isfinite(errors), errors, 0.0)
+    errors = np.where(errors < HIGHEST, errors, 0.0)
     if not errors.any():
         return None
     # The same of many independent samples: the two have the covariance -1, and the variances 1 and e - 1.

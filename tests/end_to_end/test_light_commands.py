@@ -14,15 +14,17 @@ from tests.end_to_end.script import ROOT, environment
 
 #: Packages that take long to import.
 HEAVY = ("torch", "optuna", "torchmetrics", "scipy", "plotly", "plotly.basedatatypes", "jinja2", "pandas")
-FRAMES, PAGE = ("pandas",), ("plotly", "jinja2")
+PAGE = ("plotly", "jinja2")
 #: Arguments of a command, the run folder left out -> heavy packages that it may import.
 COMMANDS = [
     (["front"], ()),
     (["choose", "--max-drop", "0.05"], ()),
     (["importances"], ()),
     (["solve", "--budget", "0.3"], ()),
-    (["front", "--json"], FRAMES),
-    (["front", "--csv"], FRAMES),
+    (["front", "--json"], ()),
+    (["front", "--csv"], ()),
+    (["mark", "3"], ()),
+    (["note", "a text"], ()),
     (["report"], PAGE),
 ]
 SCRIPT = """

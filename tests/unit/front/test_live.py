@@ -104,7 +104,7 @@ def test_every_change_is_seen(change: Callable[[RunFolder], None], young: bool, 
     watcher = RunWatcher(folder.path)
     change(folder)
     assert watcher.refresh()
-    assert (watcher.run, watcher.run.annotations) == (Run.open(folder.path), Run.open(folder.path).annotations)
+    assert (watcher.run, watcher.annotations) == (Run.open(folder.path), Run.open(folder.path).annotations)
     assert not watcher.refresh()
 
 
