@@ -98,7 +98,7 @@ def tuple_of(converter: Converter, data: object, kind: object) -> tuple[object, 
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
         raise WrongValueError(f"be a list of {len(kinds)}", describe_value(data))
-    return tuple(_each(converter, ((f"[{place}]", one, kinds[place]) for place, one in enumerate(data))))
+    return tuple(_each(converter, ((place, one, kinds[place]) for place, one in enumerate(data))))
 
 
 def _are_integers(data: Collection[object]) -> bool:
@@ -117,7 +117,7 @@ def _are_floats(data: Collection[object]) -> bool:
 def mapping_of(converter: Converter, data: object, kind: object) -> dict[str, object]:
     """Convert the values of an object."""
     inside, given = get_args(kind)[1], json_object(data)
-    parts = [(f"[{shorten(repr(name))}]", one, inside) for name, one in given.items()]
+    parts = [(name, one, inside) for name, one in given.items()]
     return dict(zip(given, _each(converter, parts), strict=True))
 
 
@@ -128,14 +128,14 @@ def json_object(data: object) -> Mapping[str, object]:
     return data
 
 
-def _each(converter: Converter, parts: Iterable[tuple[str, object, object]]) -> list[object]:
-    """Structure every part: (step of the path, data, annotation). Raises all of their faults at once."""
+def _each(converter: Converter, parts: Iterable[tuple[object, object, object]]) -> list[object]:
+    """Structure every part: (name or place, data, annotation). Raises all of their faults at once."""
     found, faults = [], []
     for step, data, kind in parts:
         try:
             found.append(converter.structure(data, cast("type[object]", kind)))
         except (WrongValueError, MisfitError) as error:
-            faults += below(step, error)
+            faults += below(f"[{shorten(repr(step))}]", error)
     if faults:
         raise MisfitError(faults)
     return found

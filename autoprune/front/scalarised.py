@@ -31,7 +31,7 @@ class ScoredChoice:
     Attributes:
         choice: The candidate, its lead over the runner-up by the score, and its optimism.
         objectives: Names of the objectives that the score is made of.
-        weights: Weight of each objective, with the sum 1; empty for the knee.
+        weights: Weight of each objective, with the sum 1; halves for the knee.
         scaled: Loss of the candidate in each objective: 0 is the best of the candidates that were chosen among, 1 the
             worst. Costs are on a logarithmic scale.
         ahead: Share of draws of the samples in which it is ahead of the runner-up; None without a runner-up, or where

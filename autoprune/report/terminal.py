@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprune.display import number_text, printable_line, printable_lines
+from autoprune.front.chosen import table_records
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.importance import Importances
 from autoprune.front.repeats import Repeats
@@ -69,23 +70,6 @@ def safe_console(
     return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap, file=file)
 
 
-def shown_records(front: Front, annotations: Annotations | None = None) -> list[CandidateRecord]:
-    """List the candidates of a table of the front: the dense model, the members, and a chosen one off the front.
-
-    Args:
-        front: Front of a study.
-        annotations: What a person wrote about the run; None for nothing.
-
-    Returns:
-        The candidates.
-    """
-    dense = front.dense
-    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
-    chosen = None if annotations is None else annotations.chosen
-    shown = {record.number for record in records}
-    return records + [one for one in front.records if one.number == chosen and one.number not in shown]
-
-
 def show_front(front: Front, annotations: Annotations | None = None) -> None:
     """Print the front as a table, the dense model first.
 
@@ -94,7 +78,7 @@ def show_front(front: Front, annotations: Annotations | None = None) -> None:
         annotations: What a person wrote about the run; None for nothing. A chosen candidate off the front is shown,
             too.
     """
-    records = shown_records(front, annotations)
+    records = table_records(front, annotations)
     console = safe_console()
     if not records:
         console.print("No finished candidate yet.")

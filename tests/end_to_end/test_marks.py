@@ -76,3 +76,13 @@ def test_notes_are_written_shown_replaced_and_removed(folder: Path) -> None:
     assert call("note", folder, "", "--candidate", 1).exit_code == 0
     assert call("note", folder).stdout == "Note: seed 0\n"
     assert call("note", folder, "x", "--candidate", 9).exit_code == 2
+
+
+def test_the_report_shows_marks_and_notes_as_text(folder: Path) -> None:
+    call("mark", folder, 2)
+    call("note", folder, "<script>alert(1)</script>", "--candidate", 1)
+    assert call("report", folder).exit_code == 0
+    page = (folder / "report.html").read_text()
+    assert "Chosen: candidate 2." in page
+    assert "Note on candidate 1: &lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert(1)" not in page

@@ -50,7 +50,7 @@ def test_ten_megabytes_and_what_has_no_text() -> None:
     assert display.printable_line(Broken()) == "<Broken whose str() raises ValueError>"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1", "\x1b[31m=1"])
 def test_text_in_a_csv_is_no_formula_and_numbers_stay_numbers(text: str) -> None:
     assert str(display.csv_cell(text)).startswith("'")
     assert display.csv_cell("a=1") == "a=1"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from autoprune.front.chosen import table_records
 from autoprune.front.findings import findings
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.front.table import text_table
+from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import work_of
 from autoprune.report.section import Section, Table
 
 
 def front_section(run: Run, front: Front) -> Section:
-    """List the members of the front, the dense model first.
+    """List the members of the front, the dense model first, with what a person wrote about them.
 
     Args:
         run: The run.
@@ -20,29 +22,29 @@ def front_section(run: Run, front: Front) -> Section:
     Returns:
         The table with the findings of the study.
     """
-    said = findings(front)
+    said, annotations = findings(front), run.annotations
     return Section(
         anchor="front",
         title="The front",
         lead=_lead(run, front),
-        notes=tuple(line for line, warning in said if not warning),
+        notes=(*annotations.lines(), *(line for line, warning in said if not warning)),
         warnings=tuple(line for line, warning in said if warning),
-        table=front_table(front),
+        table=front_table(front, annotations),
     )
 
 
-def front_table(front: Front) -> Table:
+def front_table(front: Front, annotations: Annotations | None = None) -> Table:
     """Write the table of the members of the front.
 
     Args:
         front: Front of a study.
+        annotations: What a person wrote about the run; None for nothing.
 
     Returns:
-        A row for each member, and one for the dense model.
+        A row for each member, one for the dense model, and one for a chosen candidate off the front.
     """
-    dense = front.dense
-    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
-    head, rows = text_table(front.problem, dense, records, front.as_good_as)
+    records = table_records(front, annotations)
+    head, rows = text_table(front.problem, front.dense, records, front.as_good_as, annotations)
     return Table(head=head, rows=rows, names=2)
 
 
