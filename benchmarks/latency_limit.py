@@ -86,8 +86,12 @@ def _row(network: str, folder: Path, how: tuple[float, int, int]) -> list[str]:
     script.write_text(_SCRIPT.format(network=network, steps=steps))
     limit = share * _dense(network).latency_ms
     _run("autoprune", "run", script, "--out", out, "--trials", trials, *_limits(limit))
-    chosen = int(_run("autoprune", "choose", out))
+    told = _run("autoprune", "choose", out, may_fail=True)
     front = autoprune.Run.open(out).front()
+    if not told:  # the command has printed why, such as that all latencies are in doubt on a busy machine
+        in_doubt = sum(bool(one.search.latencies["default"].doubts) for one in front.complete)
+        return [f"{limit:.3f}", "none", *[""] * 5, f"{in_doubt} of {len(front.complete)} candidates"]
+    chosen = int(told)
     record, dense = front.get(chosen), front.dense
     assert dense is not None
     answer = json.loads(_run("benchmarks.latency_limit", "--networks", network, "--again", out, "--candidate", chosen))
@@ -110,7 +114,6 @@ def _limits(limit: float) -> list[object]:
 
 
 def _comparer(prepared: autoprune.PreparedTask) -> LatencyComparer:
-
     return LatencyComparer(
         prepared.dense, prepared.example_inputs, LatencyProfile(name="default", backend="onnxruntime")
     )
@@ -127,11 +130,11 @@ def _timed(network: str, out: Path, number: int) -> Latency:
     return _comparer(prepared).compare(study.rebuild(number))
 
 
-def _run(module: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout
+def _run(module: str, *arguments: object, may_fail: bool = False) -> str:
+    """Return what a module prints; nothing where it may fail and does."""
+    words = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(words, check=not may_fail, stdout=subprocess.PIPE, text=True)
+    return done.stdout if done.returncode == 0 else ""
 
 
 if __name__ == "__main__":
