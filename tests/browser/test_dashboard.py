@@ -75,7 +75,7 @@ def test_the_slider_of_a_limit_moves_its_field(opened: Opened, address: str) -> 
 
 def test_a_brush_selects_in_every_view(opened: Opened, address: str, recorded: Path) -> None:
     page = opened(address)
-    axis = page.locator("#plot-parallel .axis-brush .background").first
+    axis = page.locator("#plot-parallel .grip").first
     axis.scroll_into_view_if_needed()
     box = axis.bounding_box()
     assert box is not None

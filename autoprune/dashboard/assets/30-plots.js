@@ -101,10 +101,20 @@
   /* Point at a candidate in the chart, as an active row of the table does. */
   board.point = (key) => { pointed = key; decorate(); };
 
+  /* Draw the chart with the marks of the state: once, however many changes come before the next frame. */
+  let waiting = null;
   function decorate() {
+    waiting = waiting || new Promise((resolve) => requestAnimationFrame(() => {
+      waiting = null;
+      resolve(drawFront());
+    }));
+    return waiting;
+  }
+
+  function drawFront() {
     const figure = figures.front;
     const place = document.getElementById("plot-front");
-    if (!figure || !place) return Promise.resolve();
+    if (!figure || !place || !place.offsetParent) return Promise.resolve();
     const flat = !figure.layout.scene;
     const emphasised = board.emphasised();
     const data = figure.data.map((trace) => {
@@ -129,43 +139,6 @@
     }) } };
   }
 
-  function drawParallel() {
-    const figure = figures.parallel;
-    const place = document.getElementById("plot-parallel");
-    if (!board.data || !figure || !figure.data.length || !place || !place.offsetParent) return Promise.resolve();
-    const emphasised = board.emphasised();
-    const colour = figure.data[0].meta.map((key) => {
-      if (emphasised) return emphasised.has(key) ? 2 : 0;
-      return ["front", "as good", "dense"].includes(board.data.state[board.places.get(key)]) ? 2 : 1;
-    });
-    const [pale, middle, strong] = ["--line", "--edge", "--accent"].map(board.token);
-    const trace = {
-      ...figure.data[0],
-      dimensions: figure.data[0].dimensions.map((one) => ({ ...one, constraintrange: brushOf(one) })),
-      line: { color: colour, cmin: 0, cmax: 2, colorscale: [[0, pale], [0.5, middle], [1, strong]], showscale: false },
-      unselected: { line: { color: pale, opacity: 0.3 } },
-    };
-    return board.draw(place, [trace], { ...figure.layout, height: place.clientHeight });
-  }
-
-  /* Part of an axis that is selected, on its scale: axes with texts in place of numbers are logarithmic. */
-  const isLog = (one) => one.ticktext !== undefined;
-  const brushOf = (one) => {
-    const range = board.state.brush[one.name];
-    return range && range.map((value) => (isLog(one) ? Math.log10(value) : value));
-  };
-
-  function brushedParallel() {
-    const trace = document.getElementById("plot-parallel").data[0];
-    const brush = { ...board.state.brush };
-    trace.dimensions.forEach((one) => {
-      const range = one.constraintrange && (Array.isArray(one.constraintrange[0]) ? one.constraintrange[0] : one.constraintrange);
-      if (!range) delete brush[one.name];
-      else brush[one.name] = range.map((value) => Number((isLog(one) ? 10 ** value : value).toPrecision(6)));
-    });
-    if (JSON.stringify(brush) !== JSON.stringify(board.state.brush)) board.set({ brush });
-  }
-
   function brushedFront(event) {
     if (!event || !event.range || !figures.front.axes) return;
     const [x, y] = figures.front.axes;
@@ -184,7 +157,7 @@
   function listen(place, name, act) {
     if (place.dataset[name]) return;
     place.dataset[name] = "yes";
-    place.on(name === "restyle" ? "plotly_restyle" : `plotly_${name}`, act);
+    place.on(`plotly_${name}`, act);
   }
 
   /* Draw the front from the figure of the server. */
@@ -193,6 +166,7 @@
     figures.front = figure;
     decorate().then(() => {
       const place = document.getElementById("plot-front");
+      if (!place.on) return;
       listen(place, "click", clicked);
       listen(place, "selected", brushedFront);
       listen(place, "deselect", board.clearBrush);
@@ -200,18 +174,9 @@
     });
   };
 
-  /* Draw the lines from the figure of the server, or again. */
-  board.showParallel = (figure = figures.parallel) => {
-    figures.parallel = figure;
-    drawParallel().then(() => {
-      const place = document.getElementById("plot-parallel");
-      if (place && place.on) listen(place, "restyle", brushedParallel);
-    });
-  };
-
   board.redraw = () => {
     decorate();
-    board.showParallel();
+    board.showLines();
   };
 
   /* Draw everything again, in the colours of the page as they are now. */
@@ -221,6 +186,7 @@
   };
   board.listen((names) => {
     if (names.includes("brush")) board.redraw();
-    else if (names.some((name) => ["pins", "open"].includes(name))) decorate();
+    else if (names.includes("open")) board.redraw();
+    else if (names.includes("pins")) decorate();
   });
 })();

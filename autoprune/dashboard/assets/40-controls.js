@@ -111,7 +111,7 @@
   }
 
   function chooseBy() {
-    const row = element("div", { class: "limit" });
+    const row = element("div", { class: "limit one" });
     row.append(element("label", { for: "set-by" }, "best by"));
     const select = element("select", { id: "set-by", class: "field", "data-set": "by" });
     board.data.by[board.state.run].forEach(({ name, title }) => select.append(element("option", { value: name }, title)));
@@ -190,6 +190,10 @@
     if (event.key === "Escape" && board.state.open && document.getElementById("details-card")?.contains(document.activeElement)) board.set({ open: "" });
   });
 
+  /* The buttons come after the theme was set. */
+  const showTheme = () => document.querySelectorAll("[data-choose-theme]").forEach((button) =>
+    button.setAttribute("aria-pressed", String(button.dataset.chooseTheme === (document.documentElement.dataset.theme || "system"))));
+
   const showDetails = () => {
     const card = document.getElementById("details-card");
     if (card) card.hidden = !board.state.open;
@@ -214,6 +218,7 @@
       board.receive(data);
       if (board.state.limits === null) board.set({ limits: data.given[board.state.run] || {} });
       board.mountTable();
+      showTheme();
       showDetails();
       showTab();
       showControls();
@@ -226,7 +231,7 @@
       ticks += 1;
       window.dash_clientside.set_props("tick", { n_intervals: -ticks });
     },
-    parallel: (figure) => { if (figure) board.showParallel(figure); },
+    parallel: (figure) => { if (figure) board.showLines(figure); },
     choice: (choice) => { board.choice = choice; if (board.data) { board.redraw(); board.drawTable(); showControls(); } },
   });
 })();

@@ -65,7 +65,7 @@ def shown_quantities(front: Front) -> list[Quantity]:
 
 def _dimension(front: Front, quantity: Quantity, values: np.ndarray) -> Properties:
     name = front.metric if quantity.name == QUALITY else quantity.axis_title
-    found: Properties = {"label": label(name, _LONGEST)}
+    found: Properties = {"label": label(name, _LONGEST), "name": quantity.name}
     log = quantity.is_cost and bool((values > 0).all())
     shown = np.log10(values) if log else values
     low, high = float(shown.min()), float(shown.max())
