@@ -1,13 +1,18 @@
-"""Files that the page loads by name."""
+"""Files that the page loads by name, and those that a person downloads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 
 import plotly
 from dash import Dash
 from flask import Response
 
+from autoprune.dashboard.downloads import Download, candidate_file, table_file
+from autoprune.dashboard.live import LiveRuns
+from autoprune.display import printable_line
+from autoprune.errors import AutopruneError
 from autoprune.report.theme import static_text, stylesheet
 
 #: Seconds for which a browser may keep a script whose address changes with its content.
@@ -16,13 +21,35 @@ _YEAR = 31_536_000
 PLOTLY = f"plotly-{plotly.__version__}.js"
 
 
-def serve_files(app: Dash) -> None:
-    """Serve the theme and plotly.js.
+def serve_files(app: Dash, runs: LiveRuns) -> None:
+    """Serve the theme, plotly.js, and the downloads.
 
     Args:
         app: Application that serves them.
+        runs: Runs whose files can be downloaded.
     """
     _serve_texts(app)
+
+    @app.server.route("/download/<int:run>/<kind>/<int:number>")
+    def of_candidate(run: int, kind: str, number: int) -> Response:
+        return _sent(lambda: candidate_file(runs.runs[runs.place(run)].now.run, kind, number))
+
+    @app.server.route("/download/<int:run>/candidates.csv")
+    def of_run(run: int) -> Response:
+        return _sent(lambda: table_file(runs.runs[runs.place(run)].now.run))
+
+
+def _sent(make: Callable[[], Download]) -> Response:
+    """Send a download; a fault is a sentence."""
+    try:
+        found = make()
+    except AutopruneError as error:
+        return Response(printable_line(error, 400), status=404, mimetype="text/plain")
+    response = Response(found.parts, content_type=found.kind)
+    response.content_length = found.length
+    response.headers["Content-Disposition"] = f'attachment; filename="{found.name}"'
+    response.cache_control.no_store = True
+    return response
 
 
 def _serve_texts(app: Dash) -> None:

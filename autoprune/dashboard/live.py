@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 from autoprune.display import printable_lines
 from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
+from autoprune.front.live import RunWatcher
 from autoprune.front.run import Run
 from autoprune.records.annotations import Annotations
 
@@ -51,30 +52,40 @@ class Snapshot:
 
 
 class LiveRun:
-    """A run folder that may change, vanish and come back while it is looked at.
+    """A run folder with what follows from it, which may change, vanish and come back while it is looked at.
 
     Args:
         path: Run folder.
+
+    Attributes:
+        now: The run as it was when it could last be read.
 
     Raises:
         AutopruneError: The folder holds no study that can be read.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fault = ""
-        self._state = _state(path)
-        self.now = _snapshot(path, 0)
+        self._watcher = RunWatcher(path)
+        self._fault = ""
+        self.now = self._snapshot()
 
     def refresh(self) -> None:
-        """Read the folder again if its files have changed; keep the last snapshot, with the fault, if that fails."""
-        state = _state(self.path)
-        if state == self._state and not self.fault:
+        """Read what has changed; keep the last state, and the fault, where that fails."""
+        if not self._watcher.refresh() and not self._fault:
             return
         try:
-            self.now, self._state, self.fault = _snapshot(self.path, self.now.version + 1), state, ""
-        except (AutopruneError, OSError) as error:
-            self.fault = printable_lines(error)
+            self.now, self._fault = self._snapshot(), ""
+        except AutopruneError as error:
+            self._fault = str(error)
+
+    @property
+    def fault(self) -> str:
+        """Why the folder cannot be read now; "" where it can."""
+        return printable_lines(self._watcher.trouble or self._fault)
+
+    def _snapshot(self) -> Snapshot:
+        run = self._watcher.run
+        return Snapshot(run=run, front=run.front(), annotations=run.annotations, version=self._watcher.version)
 
 
 class LiveRuns:
@@ -122,21 +133,3 @@ class LiveRuns:
         """
         known = isinstance(wanted, int) and not isinstance(wanted, bool)
         return wanted if isinstance(wanted, int) and known and 0 <= wanted < len(self.runs) else 0
-
-
-def _snapshot(path: Path, version: int) -> Snapshot:
-    run = Run.open(path)
-    return Snapshot(run=run, front=run.front(), annotations=run.annotations, version=version)
-
-
-def _state(path: Path) -> tuple[object, ...]:
-    """Collect when the folder, its files and those of its candidates were changed."""
-    entries = [path, *path.glob("*.json"), *path.glob("candidates/*")]
-    found = []
-    for entry in sorted(entries):
-        try:
-            stat = entry.stat()
-            found.append((entry.name, stat.st_mtime_ns, stat.st_size))
-        except OSError:
-            found.append((entry.name, 0, 0))
-    return tuple(found)

@@ -40,7 +40,7 @@ class Dashboard:
         access = Access.of(host, read_only=read_only)
         self.runs = LiveRuns(paths)
         app = make_app(self.runs, access)
-        serve_files(app)
+        serve_files(app, self.runs)
         self._server = _server(host, port, Guard(Compressed(app.server.wsgi_app), access, app.csp_hashes))
         self.url = access.url(self._server.server_port)
 
