@@ -77,7 +77,7 @@ def picture_element(picture: Picture) -> Component:
     figure = json.dumps(json_values(picture.figure), separators=(",", ":"))
     height = picture.figure["layout"].get("height", 420)
     plot = tagged(
-        html.Div(className="plot", role="img", style={"height": f"{height}px"}),
+        html.Div(className="plot", role="group", style={"height": f"{height}px"}),
         {"data-figure": figure, "aria-label": printable_line(picture.text, 2000)},
     )
     head = [html.H3(printable_line(picture.title))] if picture.title else []

@@ -232,7 +232,7 @@ def _chart_controls() -> Component:
 def _charts() -> list[Component]:
     return [
         tagged(
-            html.Div(id="plot-front", className="plot main-plot", role="img"),
+            html.Div(id="plot-front", className="plot main-plot", role="group"),
             {"aria-label": "The front. The table of candidates below holds the same points."},
         ),
         html.Div(
@@ -246,7 +246,7 @@ def _charts() -> list[Component]:
             className="row wrap",
         ),
         tagged(
-            html.Div(id="plot-parallel", className="plot", role="img"),
+            html.Div(id="plot-parallel", className="plot", role="group"),
             {"aria-label": "Every candidate as a line over all quantities. The fields of limits select the same way."},
         ),
     ]

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from tests.browser.recorded import recorded_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: WebGL without a graphics card, which the chart of many points and the lines need.
@@ -23,16 +23,17 @@ ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsh
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def context() -> Iterator[BrowserContext]:
+    """One profile for all pages, so that scripts are compiled once."""
     if CHROMIUM is None and not os.environ.get("AUTOPRUNE_REQUIRE_BROWSER"):
         pytest.skip("no Chromium on this machine")
     assert CHROMIUM is not None, "AUTOPRUNE_REQUIRE_BROWSER is set: install Chromium"
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser.new_context(reduced_motion="reduce", accept_downloads=True)
+        browser.close()
 
 
 @contextmanager
@@ -68,26 +69,21 @@ Opened = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Opened]:
+def opened(context: BrowserContext) -> Iterator[Opened]:
     """Function that opens an address and waits until the chart is drawn; errors of the page fail the test."""
-    contexts, errors = [], []
+    errors: list[str] = []
 
-    def open_page(url: str, width: int = 1440, scheme: str = "light", drawn: bool = True) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            reduced_motion="reduce",
-            accept_downloads=True,
-        )
-        contexts.append(context)
+    def open_page(url: str, width: int = 1440, scheme: Literal["light", "dark"] = "light") -> Page:
         page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
-        if drawn:
-            page.wait_for_selector("#plot-front[data-drawn]")
+        page.wait_for_selector("#plot-front[data-drawn]")
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in context.pages:
+        page.evaluate("localStorage.clear()")
+        page.close()
     assert not errors, errors

@@ -17,6 +17,12 @@
     open: ["open"],
     tab: ["tab", "run"],
   };
+  /* Parts that are one of a few words; any other word in an address is the first one. */
+  const WORDS = {
+    tab: ["choose", "compare", "understand"], view: ["2d", "3d"], split: ["search", "test"], xs: ["", "linear", "log"],
+    ys: ["", "linear", "log"], rows: ["all", "front", "within", "pins"], mode: ["limits", "knee", "weights"],
+    theme: ["", "light", "dark"],
+  };
   const LONGEST = 6000;
   const listeners = [];
   let others = [];
@@ -41,6 +47,8 @@
         found.pins = value.split(",").filter((key) => /^\d+\.\d+$/.test(key));
       } else if (name === "run") {
         found.run = /^\d+$/.test(value) ? Number(value) : 0;
+      } else if (name in WORDS) {
+        found[name] = WORDS[name].includes(value) ? value : START[name];
       } else if (name in START) {
         found[name] = value;
       } else {
