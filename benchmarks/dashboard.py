@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import typer
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from autoprune.dashboard.serve import Dashboard
 from autoprune.records.candidate import CandidateRecord
@@ -31,6 +31,7 @@ from benchmarks.report import random_records, write_run
 from benchmarks.reporting import print_table, spread
 
 if TYPE_CHECKING:
+    import optuna
     from playwright.sync_api import BrowserContext, Page
 
 #: WebGL without a graphics card.
@@ -53,7 +54,9 @@ def main(trials: str = "300,3000", repeats: int = 3) -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
             rows.append(_optuna(browser.new_context(), Path(place) / f"optuna-{count}.db", records, repeats))
             browser.close()
-    print_table("Dashboards", ("dashboard", "trials", "first open, s", "open, s", "MB sent", "update, s", "limit, s"), rows)
+    print_table(
+        "Dashboards", ("dashboard", "trials", "first open, s", "open, s", "MB sent", "update, s", "limit, s"), rows
+    )
 
 
 def _ours(context: BrowserContext, path: Path, records: Sequence[CandidateRecord], repeats: int) -> list[str]:
@@ -81,7 +84,8 @@ def _update(page: Page, folder: RunFolder, record: CandidateRecord) -> float:
             """async (key) => {
               const from = performance.now();
               window.dash_clientside.set_props("tick", { n_intervals: -Math.round(1e6 * Math.random()) });
-              const drawn = () => document.getElementById("plot-front").data.some((one) => (one.customdata || []).includes(key));
+              const traces = () => document.getElementById("plot-front").data;
+              const drawn = () => traces().some((one) => (one.customdata || []).includes(key));
               while (!(window.board.places.has(key) && drawn())) await new Promise((done) => setTimeout(done, 4));
               return (performance.now() - from) / 1000;
             }""",
@@ -117,22 +121,32 @@ def _optuna(context: BrowserContext, path: Path, records: Sequence[CandidateReco
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     study = optuna.create_study(storage=storage, study_name="made up", directions=["maximize", "minimize", "minimize"])
     study.add_trials([_trial(record) for record in records[: len(records) - repeats]])
-    server = make_server("127.0.0.1", 0, wsgi(storage), threaded=True)
+    server = make_server("127.0.0.1", 0, wsgi(storage), threaded=True, request_handler=_Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/dashboard/studies/1"
-    ready = "document.querySelectorAll('.js-plotly-plot .trace').length > 0 || document.querySelector('.js-plotly-plot canvas')"
+    ready = "document.querySelector('.js-plotly-plot .trace, .js-plotly-plot canvas')"
     first, *opened = [_opened(context, url, ready) for _ in range(repeats + 1)]
     server.shutdown()
     return _row("optuna-dashboard", len(records) - repeats, first, opened, "", "")
 
 
-def _trial(record: CandidateRecord) -> object:
+class _Quiet(WSGIRequestHandler):
+    """Handler that keeps connections open, as that of the dashboard, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log nothing."""
+
+
+def _trial(record: CandidateRecord) -> optuna.trial.FrozenTrial:
     """The same trial for Optuna; one that was stopped is pruned, and one without numbers has failed."""
     import optuna
 
     budget = optuna.distributions.FloatDistribution(0.0, 2.0)
     criterion = optuna.distributions.CategoricalDistribution(["l1", "l2", "taylor"])
-    distributions = {name: budget if name == "budget" else criterion for name in record.parameters}
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+    distributions |= {name: budget if name == "budget" else criterion for name in record.parameters}
     latency = record.search.latency
     whole = record.search.quality == record.search.quality and not record.stopped
     state = optuna.trial.TrialState.COMPLETE if whole else optuna.trial.TrialState.FAIL

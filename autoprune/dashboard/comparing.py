@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dash import html
 from dash.development.base_component import Component
 
-from autoprune.dashboard.elements import sentences, table_element
+from autoprune.dashboard.columns import key_of
+from autoprune.dashboard.elements import button, section_element, sentences
 from autoprune.dashboard.live import Snapshot
 from autoprune.display import printable_line
-from autoprune.front.front import Front
-from autoprune.front.table import text_table
-from autoprune.records.candidate import CandidateRecord
-from autoprune.report.section import Table
+from autoprune.report.sections.comparison import comparison_sections, layer_data
 
 _HOW = (
-    "Pin candidates to compare them: with the button of an opened candidate, with Space in the table, or by a "
-    "click on a point with Shift."
+    "Pin candidates to compare them with the dense model: by the button of an opened candidate, by the space bar in "
+    "the table, or by a click on a point with Shift."
 )
 
 
@@ -33,23 +31,14 @@ def compare(snapshots: Sequence[Snapshot], pinned: Sequence[tuple[int, int]]) ->
     """
     found: list[Component] = []
     for place, one in enumerate(snapshots):
-        numbers = [number for run, number in pinned if run == place]
-        records = [record for record in one.front.records if record.number in numbers]
-        if records:
-            name = printable_line(one.run.name, 80)
-            found.append(
-                html.Section([html.H2(name), table_element(_table(one.front, records), name)], className="card stack")
-            )
+        known = {record.number for record in one.front.records}
+        numbers = [number for run, number in pinned if run == place and number in known]
+        if not numbers:
+            continue
+        layers = one.once("layers", lambda one=one: layer_data(one.run))  # type: ignore[misc]
+        title = [html.H2(printable_line(one.run.name, 80))] if len(snapshots) > 1 else []
+        chips = [button(f"Unpin {number}", "unpin", key_of(place, number)) for number in numbers]
+        found.append(html.Div([*title, *chips], className="row wrap"))
+        sections = comparison_sections(one.run, one.front, numbers, layers, one.annotations)
+        found += [section_element(section, f"{place}-") for section in sections]
     return found or [html.Section(sentences([_HOW]), className="card")]
-
-
-def _table(front: Front, records: Sequence[CandidateRecord]) -> Table:
-    """Write a column for the dense model and each candidate."""
-    dense = front.dense
-    shown = [*([dense] if dense is not None and dense not in records else []), *records]
-    head, rows = text_table(front.problem, dense, shown, front.as_good_as)
-    lines = [(name, *(row[place] for row in rows)) for place, name in enumerate(head) if place]
-    groups = sorted({name for record in shown for name in record.widths})
-    lines += [(name, *(str(record.widths.get(name, "")) for record in shown)) for name in groups]
-    titles = ["dense" if record is dense else f"candidate {record.number}" for record in shown]
-    return Table(head=("", *titles), rows=tuple(lines))

@@ -31,16 +31,17 @@ def tagged(element: Component, attributes: Mapping[str, str]) -> Component:
     return element
 
 
-def section_element(section: Section) -> Component:
+def section_element(section: Section, prefix: str = "") -> Component:
     """Build a section.
 
     Args:
         section: The section.
+        prefix: Beginning of its anchor, where there are several of its kind.
 
     Returns:
         Its element.
     """
-    title = f"section-{section.anchor}"
+    title = f"section-{prefix}{section.anchor}"
     parts: list[Component] = [html.H2(printable_line(section.title), id=title)]
     parts += sentences([section.lead] if section.lead else [])
     parts += sentences(section.warnings, "warning")

@@ -30,13 +30,14 @@ def serve_files(app: Dash, runs: LiveRuns) -> None:
     """
     _serve_texts(app)
 
-    @app.server.route("/download/<int:run>/<kind>/<int:number>")
     def of_candidate(run: int, kind: str, number: int) -> Response:
         return _sent(lambda: candidate_file(runs.runs[runs.place(run)].now.run, kind, number))
 
-    @app.server.route("/download/<int:run>/candidates.csv")
     def of_run(run: int) -> Response:
         return _sent(lambda: table_file(runs.runs[runs.place(run)].now.run))
+
+    app.server.add_url_rule("/download/<int:run>/<kind>/<int:number>", view_func=of_candidate)
+    app.server.add_url_rule("/download/<int:run>/candidates.csv", view_func=of_run)
 
 
 def _sent(make: Callable[[], Download]) -> Response:

@@ -94,14 +94,17 @@ def _likely(  # what `find_as_good` has, and what it found
     near, drawn = points[known], []
     for column, change in zip(noisy.columns, changes, strict=True):
         moved = np.zeros((draws, len(known))) if change is None else change[0][:draws]
-        drawn.append(near[:, column] + problem.rows[column].loss(1.0) * moved)
+        drawn.append(np.ascontiguousarray((near[:, column] + problem.rows[column].loss(1.0) * moved).T))
+    ends = [(one.min(axis=1), one.max(axis=1)) for one in drawn]
     costs = [column for column in range(points.shape[1]) if column not in noisy.columns]
-    for column, here in enumerate(found):
-        no_worse = ((near <= points[here]) | in_doubt[here])[:, costs].all(axis=1)
-        no_worse[column] = False
-        worse = np.sign([one[:, no_worse] - one[:, [column]] for one in drawn])
+    for row, here in enumerate(found):
+        rivals = ((near <= points[here]) | in_doubt[here])[:, costs].all(axis=1)
+        for lowest, highest in ends:  # one that is worse in a metric in every draw decides nothing
+            rivals &= lowest <= highest[row]
+        rivals[row] = False
+        worse = np.sign([one[rivals] - one[row] for one in drawn])
         # 1 where each other one is worse in some metric, 0 where one is equal in all, -1 where one is better.
-        ahead = np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=1)
+        ahead = np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=0, initial=1.0)
         if (ahead + 1).mean() / 2 >= 1 - CONFIDENCE:
             kept[here] = found[here]
     return kept

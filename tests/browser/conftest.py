@@ -75,6 +75,7 @@ def opened(context: BrowserContext) -> Iterator[Opened]:
 
     def open_page(url: str, width: int = 1440, scheme: Literal["light", "dark"] = "light") -> Page:
         page = context.new_page()
+        page.set_default_timeout(60_000)
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         page.on("pageerror", lambda error: errors.append(str(error)))

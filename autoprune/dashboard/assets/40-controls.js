@@ -154,6 +154,7 @@
       () => board.say("The browser does not allow copying; take the link from the address bar.")),
     clear: () => board.clearBrush(),
     close: () => board.set({ open: "" }),
+    unpin: (target) => board.pin(target.dataset.key, false),
     pin: (target) => board.pin(target.dataset.key),
     open: (target) => board.set({ open: target.dataset.key, tab: "choose" }),
     compare: () => board.set({ tab: "compare" }),
