@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from autoprune.records.profile import LatencyProfile as LatencyProfile
     from autoprune.search.backend import SearchBackend as SearchBackend
     from autoprune.search.proposal import Proposal as Proposal
+    from autoprune.report.plotted import figure as figure
+    from autoprune.report.plotted import figure_layers as figure_layers
     from autoprune.search.settings import MeasureSettings as MeasureSettings
     from autoprune.search.settings import StorageSettings as StorageSettings
     from autoprune.search.settings import StudySettings as StudySettings
@@ -127,6 +129,8 @@ _WHERE = {
     "discover": "autoprune.trial.apply",
     "evaluate": "autoprune.study.evaluate",
     "explain": "autoprune.explaining.explain",
+    "figure": "autoprune.report.plotted",
+    "figure_layers": "autoprune.report.plotted",
     "fit_normalize": "autoprune.task.preprocessing",
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",

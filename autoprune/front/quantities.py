@@ -56,7 +56,12 @@ class Quantity:
 
         Returns:
             Float [records]; NaN where it was not measured.
+
+        Raises:
+            UnknownNameError: There is no such split.
         """
+        if split not in SPLITS:
+            raise UnknownNameError("a split", split, SPLITS)
         if split == "search" and self.objective is not None:
             return front.numbers.shown(self.name)
         dense = None if front.dense is None else _measured(front.dense, split)

@@ -20,18 +20,6 @@ _ROW, _AROUND = 20, 190
 _LOW = 320
 
 
-def dense_widths(front: Front) -> dict[str, int]:
-    """Count the channels of each group in the dense model.
-
-    Args:
-        front: Front of a study.
-
-    Returns:
-        Group -> channels; empty before the dense model was measured.
-    """
-    return {} if front.dense is None else front.dense.widths
-
-
 def shown_members(front: Front) -> list[CandidateRecord]:
     """Select members for a heat map, the most expensive first: all, or as many as fit, evenly over the front.
 
