@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.records.limits import Limits as Limits
     from autoprune.records.profile import LatencyProfile as LatencyProfile
-    from autoprune.search.backend import SearchBackend as SearchBackend
-    from autoprune.search.proposal import Proposal as Proposal
     from autoprune.report.plotted import figure as figure
     from autoprune.report.plotted import figure_layers as figure_layers
+    from autoprune.search.backend import SearchBackend as SearchBackend
+    from autoprune.search.proposal import Proposal as Proposal
     from autoprune.search.settings import MeasureSettings as MeasureSettings
     from autoprune.search.settings import StorageSettings as StorageSettings
     from autoprune.search.settings import StudySettings as StudySettings

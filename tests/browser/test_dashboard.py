@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.limits import Limits
+from tests.browser.accessibility import serious_faults
 from tests.browser.conftest import Opened
 
 if TYPE_CHECKING:
@@ -165,15 +166,11 @@ def test_the_keyboard_alone_reaches_everything(opened: Opened, address: str) -> 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(opened: Opened, address: str, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     page = opened(f"{address}?pin=0.7,0.10&open=0.7", scheme=scheme)
     for tab in ("Choose", "Compare", "Understand"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(f"#panel-{tab.lower()}:not([hidden]) :is(.card, .grid)")
-        found = Axe().run(page).response["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        said = [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in serious]
+        said = serious_faults(page)
         assert not said, f"{tab}: {said}"
 
 

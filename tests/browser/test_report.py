@@ -1,59 +1,85 @@
-"""The report in a real browser: every figure is drawn, and nothing is fetched."""
+"""The report in Chromium, opened from disk with the network off."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-import autoprune
+from autoprune.front.run import Run
 from autoprune.report.html import write_report
-from tests.tasks import flat_task
+from tests.browser.accessibility import serious_faults
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--virtual-time-budget=20000",
-    "--window-size=1440,20000",  # figures are drawn when they come into view
-]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
-def dom_of(page: Path, profile: Path) -> str:
-    """The page as the browser holds it once its scripts have run."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.fixture(scope="module")
+def report(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(Run.open(recorded), tmp_path_factory.mktemp("report") / "report.html")
 
 
-@pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("AUTOPRUNE_REQUIRE_BROWSER"), reason="no Chromium on this machine"
-)
-def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
-    assert CHROMIUM is not None, "AUTOPRUNE_REQUIRE_BROWSER is set: install Chromium"
-    settings = autoprune.StudySettings(
-        trials=5,
-        recovery=autoprune.RecoverySettings(steps=3),
-        search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
-        measure=autoprune.MeasureSettings(latency_rounds=5, latency_backend="eager"),
-    )
-    study = autoprune.Study.create(flat_task(), settings, out=tmp_path / "run")
-    study.run()
-    dom = dom_of(write_report(study.stored), tmp_path / "profile")
-    body = dom[dom.index("<body") :]
-    drawn = body.count('class="plot-container plotly"')
-    asked = len(re.findall(r'data-figure="', body))
-    assert asked == 11, "three costs, all quantities, 3-D, layers twice, sensitivity, hypervolume twice, lineages"
-    assert drawn == asked
-    for record in study.front().members:
-        assert f"candidate {record.number}" in body, "the per-layer view names every member"
+@pytest.fixture
+def page(report: Path, browser: Browser) -> Iterator[Page]:
+    """The page; no script of it may fail, and nothing may be fetched."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, color_scheme="light")
+    opened, faults, asked = context.new_page(), [], []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(report.as_uri())
+    yield opened
+    assert not faults
+    assert {url.partition("#")[0] for url in asked} == {report.as_uri()}
+    context.close()
+
+
+def test_every_figure_is_drawn_when_it_comes_into_view(page: Page) -> None:
+    figures = page.locator("[data-figure]")
+    assert figures.count() > 10
+    for place in range(figures.count()):
+        figures.nth(place).scroll_into_view_if_needed()
+        figures.nth(place).locator(".plot-container").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280, "nothing is wider than the page"
+
+
+def test_the_page_is_light_or_dark_by_the_system_and_by_choice(page: Page) -> None:
+    ink = "document.querySelector('#figure-result').layout.template.layout.font.color"
+    background = "getComputedStyle(document.body).backgroundColor"
+    page.locator("#figure-result .plot-container").first.wait_for()
+    light = page.evaluate(f"[{ink}, {background}]")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{ink} !== {light[0]!r}")
+    dark = page.evaluate(f"[{ink}, {background}]")
+    assert dark[1] != light[1]
+    page.get_by_role("button", name="Light").click()
+    page.wait_for_function(f"{ink} === {light[0]!r}")
+    assert page.evaluate(f"[{ink}, {background}]") == light
+    assert page.get_by_role("button", name="Light").get_attribute("aria-pressed") == "true"
+
+
+def test_keys_alone_reach_contents_and_sort_a_table(page: Page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    header = page.locator("#front th").filter(has_text="multiply-adds").first
+    header.get_by_role("button").focus()
+    column = header.evaluate("(cell) => cell.cellIndex")
+    page.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    cells = page.locator(f"#front tbody tr td:nth-child({column + 1})").all_inner_texts()
+    numbers = [int(text.replace(",", "")) for text in cells]
+    assert len(numbers) > 2
+    assert numbers == sorted(numbers)
+    page.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_no_serious_fault_of_accessibility(page: Page, mode: str) -> None:
+    page.emulate_media(color_scheme=mode)  # type: ignore[arg-type]
+    page.locator("#figure-result .plot-container").first.wait_for()
+    assert not serious_faults(page)
