@@ -70,7 +70,7 @@ def test_limits_bound_the_quantities_that_they_name() -> None:
 
 
 def test_what_there_is_not_is_told() -> None:
-    with pytest.raises(UnknownNameError, match="a measured quantity must be one of absent, .*speckle, but got"):
+    with pytest.raises(UnknownNameError, match=r"a measured quantity must be one of absent, .*speckle, but got"):
         find_quantity(front(), "nothing")
     with pytest.raises(UnknownNameError, match="a split must be one of search, test"):
         find_quantity(front(), "quality").values(front(), "train")

@@ -48,7 +48,7 @@ def test_layers_of_the_front_and_of_one_candidate() -> None:
 
 
 def test_what_is_not_there_is_told() -> None:
-    with pytest.raises(UnknownNameError, match="a measured quantity must be one of .*quality"):
+    with pytest.raises(UnknownNameError, match=r"a measured quantity must be one of .*quality"):
         autoprune.figure(front(), x="nothing")
     with pytest.raises(UnknownNameError, match="a split must be one of search, test"):
         autoprune.figure(front(), split="train")
