@@ -162,7 +162,7 @@ def loaded_by(code: str) -> set[str]:
         ("from autoprune import PruningSpace, SearchBackend, structure_of_costs", {"torch"}),
         ("import autoprune.dashboard.guard, autoprune.dashboard.downloads", {"torch", "optuna", "plotly"}),
     ],
-    ids=["package", "plan", "front", "figures", "backend", "downloads"],
+    ids=["package", "plan", "front", "sections", "figure", "backend", "downloads"],
 )
 def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
     assert not loaded_by(code) & without
