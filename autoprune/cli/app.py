@@ -6,6 +6,7 @@ import typer
 
 from autoprune.cli.choose import choose
 from autoprune.cli.dashboard import dashboard
+from autoprune.cli.doctor import doctor
 from autoprune.cli.explain import explain
 from autoprune.cli.export import export
 from autoprune.cli.export_optuna import export_optuna
@@ -27,7 +28,7 @@ app = typer.Typer(
 #: Commands in the order of the help.
 COMMANDS = (
     *(explain, profile, run, front, choose, mark, note, importances, solve, report, dashboard),
-    *(export, export_optuna),
+    *(export, export_optuna, doctor),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import StorageError, error_message, raise_all
+from autoprune.records.advice import advises_doctor
 from autoprune.records.atomic import cannot_write, write_atomically
 
 ANNOTATIONS, LOCK = "annotations.json", "annotations.lock"
@@ -135,7 +136,8 @@ def read_annotations(folder: Path) -> Annotations:
         StorageError: The file cannot be read.
     """
     path = folder / ANNOTATIONS
-    return load_dataclass(Annotations, path) if path.exists() else Annotations()
+    with advises_doctor(folder):
+        return load_dataclass(Annotations, path) if path.exists() else Annotations()
 
 
 def edit_annotations(folder: Path, change: Callable[[Annotations], Annotations]) -> Annotations:

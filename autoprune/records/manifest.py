@@ -228,6 +228,17 @@ class Manifest:
                     error_message(f"candidate {record.number} in {where}", "be one of the study", wrong, remedy)
                 )
 
+    def mismatch(self, record: CandidateRecord) -> str:
+        """Say how a candidate does not fit the study's groups and blocks.
+
+        Args:
+            record: Stored candidate.
+
+        Returns:
+            Words that follow "but got"; "" if it fits.
+        """
+        return _mismatch(record, {row.name: row.channels for row in self.groups}, {row.name for row in self.blocks})
+
     def _inconsistency(self) -> str:
         names = [row.name for row in self.groups]
         if len(set(names)) < len(names):

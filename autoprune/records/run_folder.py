@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autoprune.codec import LARGEST_JSON, load_dataclass, read_bytes, to_plain
 from autoprune.errors import AutopruneWarning, NotFoundError, StorageError, error_message
+from autoprune.records.advice import advises_doctor
 from autoprune.records.atomic import atomic_folder, cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
@@ -29,6 +30,8 @@ STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT, DEVICE_PROFILE = "sensitivity.json", "report.html", "device_profile.json"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST, LATENCIES = RECORD_FILE, "weights.safetensors", "test.json", "latencies.json"
+#: Folder of what `autoprune doctor` moved aside.
+LOST = "lost+found"
 #: Digest of the weights, in the format of `sha256sum --check`.
 DIGEST = "weights.sha256"
 #: Empty file that marks deleted weights.
@@ -103,7 +106,8 @@ class RunFolder:
     def read_topology(self) -> Structure | None:
         """Read the structure of the dense model; None in a run of a version that did not store it."""
         path = self.path / TOPOLOGY
-        return load_dataclass(Structure, path) if path.exists() else None
+        with advises_doctor(self.path):
+            return load_dataclass(Structure, path) if path.exists() else None
 
     def read_layers(self) -> LayerTable | None:
         """Read the work of each layer of the dense model; None in a run of a version that did not store it."""
@@ -125,10 +129,11 @@ class RunFolder:
         path = self.path / SENSITIVITY
         if not path.exists():
             return None
-        scan = Sensitivity.from_json(read_bytes(path, LARGEST_JSON), str(path))
-        if self.holds_study:
-            self.read_study().check_scan(scan, str(path))
-        return scan
+        with advises_doctor(self.path):
+            scan = Sensitivity.from_json(read_bytes(path, LARGEST_JSON), str(path))
+            if self.holds_study:
+                self.read_study().check_scan(scan, str(path))
+            return scan
 
     def write_device_profile(self, profile: DeviceProfile) -> None:
         """Write the device profile of the study, which stays the same for its whole life.
@@ -141,12 +146,8 @@ class RunFolder:
     def read_device_profile(self) -> DeviceProfile | None:
         """Read the device profile; None in a study without one."""
         path = self.path / DEVICE_PROFILE
-        try:
+        with advises_doctor(self.path):
             return DeviceProfile.read(path) if path.exists() else None
-        except StorageError as error:
-            raise StorageError(
-                f"{error} If it is damaged, delete it: the next `autoprune run` makes it anew."
-            ) from error
 
     def has_weights(self, number: int) -> bool:
         """Return whether a candidate's weights are stored and not deleted.
@@ -235,7 +236,8 @@ class RunFolder:
     def read_ending(self) -> Ending | None:
         """Read why the last run ended; None before a run has ended, or while one is running."""
         path = self.path / ENDING
-        return load_dataclass(Ending, path) if path.exists() else None
+        with advises_doctor(self.path):
+            return load_dataclass(Ending, path) if path.exists() else None
 
     def remove_ending(self) -> None:
         """Delete the last run's ending when a new run begins."""
@@ -281,6 +283,10 @@ class RunFolder:
 
     def read_candidates(self) -> list[CandidateRecord]:
         """Read every stored candidate in order of its number."""
+        with advises_doctor(self.path):
+            return self._candidates()
+
+    def _candidates(self) -> list[CandidateRecord]:
         root = self.path / CANDIDATES
         numbers = [self.candidate_number(name) for name in self.candidate_names()]
         found = [self.read_candidate(number) for number in numbers]

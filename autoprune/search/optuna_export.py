@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from autoprune.display import shorten
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, StorageError, error_message
 from autoprune.front.run import Run
+from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.search.ledger import STUDY_NAME, without_remarks
@@ -68,11 +69,12 @@ def export_to_optuna(run: Run, storage: str, name: str = "") -> int:
 
 
 def _read(path: Path) -> optuna.Study:
-    try:
-        return optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
-    except Exception as error:  # Optuna replays any line, and fails in many ways
-        got = f"{type(error).__name__}: {shorten(str(error))}"
-        raise StorageError(error_message(str(path), "be a journal of trials", got)) from error
+    with advises_doctor(path.parent):
+        try:
+            return optuna.load_study(study_name=STUDY_NAME, storage=JournalStorage(JournalFileBackend(str(path))))
+        except Exception as error:  # Optuna replays any line, and fails in many ways
+            got = f"{type(error).__name__}: {shorten(str(error))}"
+            raise StorageError(error_message(str(path), "be a journal of trials", got)) from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from autoprune.errors import StorageError, StudyConflictError, error_message
 from autoprune.records.atomic import cannot_write, sync_folder, write_atomically
 
-JOURNAL = "journal.log"
+JOURNAL, RUN_LOCK = "journal.log", "run.lock"
 _LOGGER = logging.getLogger("autoprune")
 
 
@@ -110,10 +110,10 @@ def _repaired(
     known: is_right and restore, as for `open_journal`.
     """
     is_right, restore = known
-    broken = _free_name(path.with_name("journal.broken"))
+    broken = free_name(path.with_name("journal.broken"))
     if data:
         write_atomically(broken, data)
-    rest = _sound_lines(data)
+    rest = sound_lines(data)
     if rest != data:
         write_atomically(path, rest)
         found = _loaded(path, lock, is_right)
@@ -142,8 +142,12 @@ def _loaded(path: Path, lock: _KernelLock, is_right: Callable[[JournalStorage], 
         return None
 
 
-def _sound_lines(data: bytes) -> bytes:
-    """Return the valid lines; of half a line with another behind it, the other."""
+def sound_lines(data: bytes) -> bytes:
+    """Return the valid lines of a journal; of half a line with another behind it, the other.
+
+    Args:
+        data: Content of the journal.
+    """
     lines = (_sound(line) for line in data.splitlines())
     return b"".join(line + b"\n" for line in lines if line)
 
@@ -160,8 +164,12 @@ def _sound(line: bytes) -> bytes:
     return b""
 
 
-def _free_name(path: Path) -> Path:
-    """Return the path, or the first of path.2, path.3, ... that does not exist."""
+def free_name(path: Path) -> Path:
+    """Return the path, or the first of path.2, path.3, ... that does not exist.
+
+    Args:
+        path: A path.
+    """
     names = itertools.chain([path], (path.with_name(f"{path.name}.{number}") for number in itertools.count(2)))
     return next(name for name in names if not name.exists())
 
@@ -191,7 +199,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         StudyConflictError: Another process runs it.
         StorageError: The lock cannot be written.
     """
-    lock = FileLock(folder / "run.lock")
+    lock = FileLock(folder / RUN_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -199,7 +207,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             error_message("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
         ) from None
     except OSError as error:  # Timeout is an OSError, too
-        raise StorageError(cannot_write(folder / "run.lock", error)) from error
+        raise StorageError(cannot_write(folder / RUN_LOCK, error)) from error
     try:
         yield
     finally:

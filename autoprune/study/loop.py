@@ -25,11 +25,11 @@ from autoprune.search.ledger import EXHAUSTED, Ledger
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
-from autoprune.sensitivity.scan import count_parts, scan
 from autoprune.study.device import study_latency
 from autoprune.study.finish import measure_doubtful_latencies, measure_tests
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
+from autoprune.study.scanned import study_sensitivity
 from autoprune.study.trials import TrialRunner
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial.candidate import resolve_plan
@@ -135,19 +135,12 @@ class Loop:
 
     def _sensitivity(self) -> Sensitivity | None:
         """Read the scan, or scan the dense model."""
-        found, parts = self._folder.read_sensitivity(), count_parts(self._context.topology)
-        if found is not None or not self._settings.scanned or not parts:
-            return found
         start = time.monotonic()
 
         def follow(done: int, total: int) -> None:
             self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
-        self._report("scan", part=(0, parts))
-        criterion, samples = self._settings.search.scan_criterion, self._settings.scan_budget
-        found = scan(self._context, criterion, samples=samples, on_part=follow)
-        self._folder.write_sensitivity(found)
-        return found
+        return study_sensitivity(self._context, self._folder, self._settings, follow)
 
     def _run_trials(self, search: Search) -> None:
         failures, runner = 0, TrialRunner.of(self._folder, self._context, self._settings)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.display import join_faults
 from autoprune.errors import StorageError, error_message
+from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import DIGEST, RunFolder
 from autoprune.search.proposal import Result
@@ -77,14 +78,15 @@ def load_weights(folder: RunFolder, number: int) -> dict[str, Tensor]:
     if not path.exists():
         raise folder.missing_weights_error(number)
     manifest = folder.read_study() if folder.holds_study else None
-    weights = read_weights(path, None if manifest is None else manifest.bytes)
-    right = folder.has_right_digest(number)
-    if right:
+    with advises_doctor(folder.path):
+        weights = read_weights(path, None if manifest is None else manifest.bytes)
+        right = folder.has_right_digest(number)
+        if right:
+            return weights
+        check_sound(folder, weights, path)
+        if right is False:
+            raise StorageError(error_message(str(path), f"hold the weights that {DIGEST} tells", "another file"))
         return weights
-    check_sound(folder, weights, path)
-    if right is False:
-        raise StorageError(error_message(str(path), f"hold the weights that {DIGEST} tells", "another file"))
-    return weights
 
 
 def check_sound(folder: RunFolder, weights: Mapping[str, Tensor], path: Path) -> None:

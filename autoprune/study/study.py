@@ -46,6 +46,7 @@ from autoprune.study.preflight import (
     warn_of_distillation,
 )
 from autoprune.study.progress import OnProgress
+from autoprune.study.scanned import study_sensitivity
 from autoprune.study.search_noise import search_noise_note
 from autoprune.study.store import load_parent
 from autoprune.task.prepare import prepare
@@ -380,8 +381,13 @@ class Study:
 
     def _journal(self, records: list[CandidateRecord]) -> Ledger:
         """Return the trials of the study. A lost journal is rebuilt from its candidates. Needs the folder's lock."""
-        context = self._need_context("run")
-        return open_ledger(self.folder, records, self.problem, lambda: self._space(context))
+        context, settings = self._need_context("run"), self.settings
+
+        def space() -> Space:
+            study_sensitivity(context, self.folder, settings)  # parameters of its space belong to trials
+            return self._space(context)
+
+        return open_ledger(self.folder, records, self.problem, space)
 
 
 def _settled(settings: StudySettings, context: TrialContext) -> StudySettings:

@@ -273,19 +273,25 @@ def test_the_search_of_the_backend_page_can_be_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
-    searched, _ = python_of("backend.md")
+    searched, several, _ = python_of("backend.md")
     exec(searched, found)
     run = found["run"]
     assert isinstance(run, autoprune.Run)
     assert len(run.records) == 20
     assert {record.origin for record in run.records} >= {"dense", "uniform", "sampled"}
+    workers: dict[str, object] = {}
+    exec(several, workers)
+    backend = workers["backend"]
+    assert isinstance(backend, autoprune.SearchBackend)
+    assert backend.is_done
+    assert len(backend.run.records) == 16
     assert not remarks, "Optuna says nothing of a study that is ours"
 
 
 def test_the_own_study_of_the_backend_page_can_be_run() -> None:
     found: dict[str, object] = {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    exec(python_of("backend.md")[1], found)
+    exec(python_of("backend.md")[2], found)
     assert isinstance(found["plan"], autoprune.PruningPlan)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +13,6 @@ import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StorageError, StudyConflictError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.records import atomic
-from autoprune.records.run_folder import RunFolder
 from autoprune.search.backend import SearchBackend
 from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Proposal
@@ -169,82 +165,6 @@ def test_a_result_that_comes_after_the_process_died_is_taken(tmp_path: Path) -> 
         assert len(backend.run.records) == 14
     with pytest.raises(ConfigurationError, match="be open"):
         backend.tell(sent, quality=0.5)
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def when_named(name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    """Die when a file or folder is about to take its final name."""
-
-    def prepare(patch: pytest.MonkeyPatch) -> None:
-        for method in ("rename", "replace"):
-            original = getattr(Path, method)
-
-            def deadly(self: Path, to: Path, original: Callable[[Path, Path], Path] = original) -> Path:
-                return die() or original(self, to) if Path(to).name == name else original(self, to)  # type: ignore[func-returns-value]
-
-            patch.setattr(Path, method, deadly)
-
-    return prepare
-
-
-def before(kind: type, name: str, nth: int) -> Callable[[pytest.MonkeyPatch], None]:
-    """Die when a method is called for the nth time."""
-
-    def prepare(patch: pytest.MonkeyPatch) -> None:
-        original, calls = getattr(kind, name), []
-
-        def deadly(*args: object, **kwargs: object) -> object:
-            calls.append(1)
-            return die() if len(calls) == nth else original(*args, **kwargs)  # type: ignore[func-returns-value]
-
-        patch.setattr(kind, name, deadly)
-
-    return prepare
-
-
-MOMENTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int]] = {
-    "study not yet named": (when_named("study.json"), 0),
-    "structure not yet named": (when_named("topology.json"), 0),
-    "record not yet named": (when_named("00005"), 5),
-    "stored and not told": (before(Ledger, "tell", 6), 6),
-    "asking": (before(SearchBackend, "ask", 8), 7),
-    "failing": (before(RunFolder, "write_failure", 1), 4),
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare, told = MOMENTS[moment]
-    child = os.fork()
-    if child == 0:
-        try:
-            prepare(monkeypatch)
-            backend = SearchBackend(structure(), settings(), tmp_path / "run")
-            finish(backend, most=4)
-            proposal = backend.ask()
-            assert proposal is not None
-            if moment == "failing":
-                backend.tell_failed(proposal, "a crash")
-            backend.tell(proposal, quality=quality(proposal))
-            finish(backend)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "it was killed"
-    for path in (tmp_path / "run").rglob("*.json"):
-        json.loads(path.read_text())
-    with SearchBackend(structure(), settings(), tmp_path / "run") as backend:
-        assert len(backend.run.records) == told
-        asked = finish(backend, out=3)
-        assert len(backend.run.records) == 14
-        assert len({proposal.number for proposal in asked}) == len(asked)
-        states = {trial.number: trial.state.name for trial in backend._search.state.ledger.trials()}
-    assert {states[record.number] for record in backend.run.records} == {"COMPLETE"}
-    assert "RUNNING" not in states.values()
-    assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
 @pytest.mark.parametrize(
@@ -413,3 +333,20 @@ def test_a_queued_plan_comes_next_and_early_stopping_is_there() -> None:
         record = backend.tell(proposal, quality=quality(proposal) * fidelity, details=Details(fidelity=fidelity))
         stopped += record.stopped
     assert stopped
+
+
+def test_a_journal_that_lost_a_parameter_is_made_again(tmp_path: Path) -> None:
+    """Optuna would go on with a finished trial of fewer parameters."""
+    with SearchBackend(structure(), settings(trials=5), tmp_path / "run") as backend:
+        finish(backend)
+    journal = tmp_path / "run" / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    torn = max(number for number, line in enumerate(lines) if b'"param_name"' in line)
+    journal.write_bytes(b"".join([*lines[:torn], lines[torn][:20], *lines[torn + 1 :]]))
+    with SearchBackend(structure(), settings(trials=6), tmp_path / "run") as backend:
+        trials = backend._search.state.ledger.trials()
+        assert [trials[record.number].params for record in backend.run.records] == [
+            record.parameters for record in backend.run.records
+        ]
+        finish(backend)
+        assert len(backend.run.records) == 6

@@ -1,0 +1,41 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import FolderArgument
+from autoprune.cli.output import report_errors
+
+
+@report_errors
+def doctor(
+    folder: FolderArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is broken, and change nothing.")] = False,
+) -> None:
+    """Find what is broken in a run folder, and repair it. Nothing is deleted: it is moved to lost+found in the folder.
+
+    Exits with 1 where something stays broken.
+    """
+    from rich.table import Table
+
+    from autoprune.report.terminal import safe_console
+    from autoprune.search.doctor import examine
+
+    found = examine(folder, dry_run=dry_run)
+    console = safe_console()
+    if not found:
+        console.print("Nothing is broken.")
+        return
+    table = Table("what", "is wrong", "to do" if dry_run else "done")
+    for one in found:
+        table.add_row(one.place, one.fault, one.repair or "nothing can be done")
+    console.print(table)
+    left = len(found) if dry_run else sum(not one.repair for one in found)
+    if dry_run:
+        console.print(f"{len(found)} faults; nothing was changed.")
+    else:
+        console.print(f"{len(found) - left} faults are repaired.")
+    raise typer.Exit(1 if left else 0)
