@@ -102,11 +102,21 @@ class SearchBackend:
         self._problem = make_problem(settings, quality, directions[quality], directions)
         self._closing = contextlib.ExitStack()
         self._finalizer = weakref.finalize(self, self._closing.close)
-        self.folder = _run_folder(out, self._closing)
-        stored = self._claim(topology)
+        try:
+            self.folder = _run_folder(out, self._closing)
+            self._open(topology, sensitivity, has_weights)
+        except BaseException:  # whoever holds the error must not hold the lock
+            self._finalizer()
+            raise
+
+    def _open(
+        self, topology: Topology, sensitivity: Sensitivity | None, has_weights: Callable[[int], bool] | None
+    ) -> None:
+        """Lock the folder, and go on with the search that is there."""
+        self._manifest, self._dense_failures = self._claim(topology), 0
         sensitivity = _scan_of(self.folder, sensitivity)
         self._records = self.folder.read_candidates()
-        settled = _settled(settings, topology, scanned=sensitivity is not None, lineage=has_weights is not None)
+        settled = _settled(self.settings, topology, scanned=sensitivity is not None, lineage=has_weights is not None)
         model = Model(
             topology=topology,
             problem=self._problem,
@@ -118,9 +128,8 @@ class SearchBackend:
             settled,
             ledger=self._ledger(model, settled),
             records=self._records,
-            planned=StudySettings.from_dict(stored.settings).trials,
+            planned=StudySettings.from_dict(self._manifest.settings).trials,
         )
-        self._manifest, self._dense_failures = stored, 0
 
     def ask(self) -> Proposal | None:
         """Propose the next trial. Several may be out at once.
@@ -133,6 +142,7 @@ class SearchBackend:
         Raises:
             AutopruneError: The search failed.
         """
+        self._check_open()
         for attempt in range(_FAILURES_IN_A_ROW):
             if len(self._records) + len(self._search.pending) >= self.settings.trials:
                 return None
@@ -221,6 +231,7 @@ class SearchBackend:
         Raises:
             ConfigurationError: The plan does not fit the structure.
         """
+        self._check_open()
         ResolvedPlan.of(plan, self._search.state.model.topology)
         self._search.enqueue(plan)
 
@@ -289,11 +300,14 @@ class SearchBackend:
 
     def _take(self, proposal: Proposal) -> None:
         """Check that a proposal is still to be told."""
-        if not self._finalizer.alive:
-            raise ConfigurationError(error_message("a search", "be open", "one that was closed"))
+        self._check_open()
         if not self._search.state.ledger.reopen(proposal.number):
             got = f"number {proposal.number}, which has been told or was never asked"
             raise ConfigurationError(error_message("a proposal", "be one that is still to be told", got))
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise ConfigurationError(error_message("a search", "be open", "one that was closed"))
 
     def _fail(self, number: int, reason: str) -> None:
         self.folder.write_failure(number, reason)

@@ -254,3 +254,24 @@ def test_a_run_that_another_process_runs_is_left_alone(whole: Path, tmp_path: Pa
     code += f"with exclusive(Path({str(out)!r})):\n    os.kill(os.getpid(), 9)\n"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert len(examine(out)) == 1, "the lock of a dead process holds nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("spoiled weights", ["export", "--candidate", "3", "--to", "small.safetensors"]),
+        ("half the scan", ["solve", "--budget", "0.5"]),
+        ("half a device profile", ["solve", "--budget", "0.5", "--cost", "latency_ms"]),
+        ("a journal torn in the middle", ["export-optuna", "--storage", "copy.log"]),
+        ("half a record", ["choose"]),
+    ],
+)
+def test_every_command_that_cannot_read_names_the_doctor(
+    name: str, command: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(whole, "run")
+    FAULTS[name].breaks(tmp_path / "run")
+    told = CliRunner().invoke(app, [command[0], "run", *command[1:]])
+    assert told.exit_code == 2, told.output
+    assert f"Run `autoprune doctor {tmp_path / 'run'}`: it says what is broken" in told.output
