@@ -1,20 +1,17 @@
-"""Loops around a SearchBackend that are killed at a chosen moment. Run as `python -m tests.faults.backend_victims DIR`.
-
-For each moment a child is forked that searches in DIR/<moment> and kills itself there. Prints the moments whose child
-was killed as it should be.
-"""
+"""Loops around a SearchBackend that are killed with SIGKILL at a chosen moment, each in a child of its own."""
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.backend import SearchBackend
 from autoprune.search.ledger import Ledger
+from tests.processes import is_killed
 from tests.unit.search.test_backend import finish, quality, settings, structure
 
 
@@ -72,19 +69,6 @@ def run(moment: str, out: Path) -> None:
     finish(backend)
 
 
-def main(folder: Path) -> None:
-    for moment in MOMENTS:
-        child = os.fork()
-        if child == 0:
-            try:
-                run(moment, folder / moment)
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            sys.stdout.write(f"{moment}\n")
-            sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def killed_moments(folder: Path) -> list[str]:
+    """Run a search for each moment; the moments at which its process was killed."""
+    return [moment for moment in MOMENTS if is_killed(functools.partial(run, moment, folder / moment))]

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from autoprune.search.backend import SearchBackend
-from tests.faults.backend_victims import MOMENTS
-from tests.faults.processes import victims
+from tests.faults.backend_victims import MOMENTS, killed_moments
 from tests.unit.search.test_backend import finish, settings, structure
 from tests.unit.study.small import journal_trials
 
@@ -18,8 +17,7 @@ from tests.unit.study.small import journal_trials
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run folder for each moment, each left by a process that was killed."""
     folder = tmp_path_factory.mktemp("killed")
-    result = victims("backend_victims", folder)
-    assert result.stdout.split() == list(MOMENTS), result.stderr
+    assert killed_moments(folder) == list(MOMENTS)
     return folder
 
 
