@@ -26,6 +26,7 @@ $(MODELS): $(READY)
 
 demo: $(READY)  ## search how to prune a digit reader; ends with the front and a report
 	$(BIN)/autoprune run studies/digits/study.py --out runs/digits
+	@echo "To look at it in the browser, limits and comparisons included: $(BIN)/autoprune dashboard runs/digits"
 
 test: $(READY)  ## the whole test suite but what is marked slow
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -67,6 +68,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.latency_limit
 	$(BIN)/python -m benchmarks.chosen_drop
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.dashboard
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.discovery
 	$(BIN)/python -m benchmarks.peak_memory

@@ -20,6 +20,7 @@ from autoprune.dashboard.page import STORES, index_page, layout
 from autoprune.dashboard.understanding import understand
 from autoprune.display import printable_line
 from autoprune.errors import AutopruneError
+from autoprune.front.run_state import duration_text, state_of
 
 #: Key of a candidate, as a client gives it.
 _KEY = re.compile(r"(\d{1,4})\.(\d{1,9})")
@@ -194,9 +195,17 @@ def _faults(runs: LiveRuns) -> list[str]:
 
 
 def _state(runs: LiveRuns) -> str:
-    parts = []
-    for one in runs.snapshots():
-        ending = one.run.ending
-        state = "running, or interrupted" if ending is None else "ended early" if ending.early else "finished"
-        parts.append(f"{len(one.front.records):,} candidates, {len(one.front.members)} on the front, {state}")
-    return "; ".join(parts)
+    """Write how far each run is."""
+    return "; ".join(_run_state(one) for one in runs.snapshots())
+
+
+def _run_state(one: Snapshot) -> str:
+    state = state_of(one.run)
+    of = f" of {state.target:,}" if state.left else ""
+    parts = [f"{state.finished:,}{of} candidates", f"{len(one.front.members)} on the front"]
+    if state.ending is not None:
+        parts.append("ended early" if state.ending.early else "finished")
+    else:
+        left = state.remaining_seconds
+        parts += ["running, or interrupted", *([] if left is None else [f"about {duration_text(left)} left"])]
+    return ", ".join(parts)

@@ -48,8 +48,8 @@ def section_element(section: Section, prefix: str = "") -> Component:
     if section.pictures:
         two = " two" if len(section.pictures) > 1 else ""
         parts.append(html.Div([picture_element(one) for one in section.pictures], className=f"pictures{two}"))
-    parts += sentences(section.notes, "soft small")
     parts += [] if section.table is None else [table_element(section.table, section.title)]
+    parts += sentences(section.notes, "soft small")
     return tagged(html.Section(parts, className="card stack"), {"aria-labelledby": title})
 
 

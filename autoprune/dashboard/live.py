@@ -64,7 +64,7 @@ class LiveRun:
         AutopruneError: The folder holds no study that can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._watcher = RunWatcher(path)
         self._fault = ""
         self.now = self._snapshot()
@@ -98,7 +98,7 @@ class LiveRuns:
         AutopruneError: A folder holds no study that can be read.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path]) -> None:
         self.runs = tuple(LiveRun(path) for path in paths)
         self._lock = threading.Lock()
 

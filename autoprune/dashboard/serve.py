@@ -35,7 +35,7 @@ class Dashboard:
     """
 
     def __init__(
-        self, paths: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0, read_only: bool = False
+        self, paths: Sequence[str | Path], *, host: str = "127.0.0.1", port: int = 0, read_only: bool = False
     ) -> None:
         access = Access.of(host, read_only=read_only)
         self.runs = LiveRuns(paths)

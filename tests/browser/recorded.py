@@ -157,7 +157,7 @@ class Recorded:
         own = 0.8 * self._luck + 0.6 * self._random.normal(size=_FOLDS)
         own = own - own.mean()
         deviations = error * own / np.sqrt((own**2).sum())
-        ratio = 0.18 + 0.82 * share**0.8 * float(self._random.lognormal(0.0, 0.02))
+        ratio = 1.0 if share == 1 else 0.18 + 0.82 * share**0.8 * float(self._random.lognormal(0.0, 0.02))
         wide = 0.012 + 0.01 * float(self._random.random())
         return Measurement(
             split="search",

@@ -126,7 +126,7 @@
     if (flat) data.push(marks(figure, pointed));
     const shapes = [...(figure.layout.shapes || []), ...(flat ? limitShapes(figure) : [])];
     return board.draw(place, data, {
-      ...figure.layout, shapes, dragmode: flat ? "select" : "orbit", selections: [], uirevision: figure.view,
+      ...figure.layout, shapes, showlegend: place.clientWidth >= 560, dragmode: flat ? "select" : "orbit", selections: [], uirevision: figure.view,
     });
   }
 

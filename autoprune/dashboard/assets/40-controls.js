@@ -142,6 +142,8 @@
     });
     document.querySelectorAll("button[data-set]").forEach((button) =>
       button.setAttribute("aria-pressed", String(button.dataset.value === shownValue(button.dataset.set))));
+    document.querySelectorAll("[data-act=pin]").forEach((button) =>
+      button.setAttribute("aria-pressed", String(board.state.pins.includes(button.dataset.key))));
     document.getElementById("set-z")?.parentElement.toggleAttribute("hidden", board.state.view !== "3d");
     document.getElementById("csv")?.setAttribute("href", `download/${board.state.run}/candidates.csv`);
     const clear = document.getElementById("clear");
@@ -200,6 +202,10 @@
     if (card) card.hidden = !board.state.open;
   };
 
+  /* The answer and the opened candidate come from the server. */
+  const pinned = new MutationObserver(() => board.data && showControls());
+  const watch = () => ["answer", "details"].forEach((id) => pinned.observe(document.getElementById(id), { childList: true }));
+
   board.listen((names) => {
     if (names.includes("tab") || names.includes("pins")) showTab();
     if (names.includes("open")) showDetails();
@@ -216,6 +222,7 @@
   Object.assign(window.dash_clientside.board, {
     receive: (data) => {
       if (!data) return;
+      if (!board.data) watch();
       board.receive(data);
       if (board.state.limits === null) board.set({ limits: data.given[board.state.run] || {} });
       board.mountTable();
