@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,11 @@ _hook = install_import_hook("autoprune.criteria", "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+#: Temporary folders lie in memory where there is room: a run folder waits for the disk after each file.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Collections are rare: with torch in memory, those of Python's default take a tenth of the time.
 gc.set_threshold(50_000, 20, 50)
