@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import torch
 from typer.testing import CliRunner
-
-from tests.processes import forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,31 +169,6 @@ def process(arguments: Sequence[object], cwd: Path) -> Outcome:
         check=False,
     )
     return Outcome(code=result.returncode, out=result.stdout, err=result.stderr)
-
-
-def by_itself(script: Path, *arguments: object) -> Outcome:
-    """`python script.py ...` from the folder of the script, in a child of this process, which has imported torch."""
-    said = [script.with_suffix(ending) for ending in (".out", ".err")]
-
-    def work() -> None:
-        for number, path in enumerate(said, 1):
-            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), number)
-        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115  # they end with the process
-        os.environ.update(environment())
-        os.chdir(script.parent)
-        sys.argv = [script.name, *(str(argument) for argument in arguments)]
-        sys.path.insert(0, str(script.parent))
-        try:
-            runpy.run_path(str(script), run_name="__main__")
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-
-    code = os.waitstatus_to_exitcode(forked(work))
-    out, err = (path.read_text() for path in said)
-    for path in said:
-        path.unlink()
-    return Outcome(code=code, out=out, err=err)
 
 
 def files(folder: Path) -> dict[str, bytes]:
