@@ -163,6 +163,6 @@ def test_the_mark_is_in_the_charts() -> None:
     traces = trade_off(front, TradeOff(), hovers)["data"]
     members = [trace["marker"]["symbol"] for trace in traces if isinstance(trace.get("marker"), dict)]
     assert [symbols for symbols in members if isinstance(symbols, list)] == [
-        ["diamond-open-dot"],
+        ["diamond"],
         ["circle", "circle-open-dot"],
-    ]
+    ], "the dense model is marked as what it is"

@@ -279,7 +279,8 @@ def test_the_sentence() -> None:
 
 def test_the_report_says_it_where_it_names_a_candidate(tmp_path: Path) -> None:
     run = run_of(tmp_path, lucky(12, 0))
-    assert re.search(r"Chosen among 12: looks about 0\.\d+ better", " ".join(summary(run, run.front()).why))
+    said = " ".join(summary(run, run.front()).trust)
+    assert re.search(r"The best of 12 noisy candidates looks better than it is: this one by about 0\.\d+ on the", said)
 
 
 def test_unmeasured_candidates_have_no_part() -> None:
