@@ -182,6 +182,22 @@ def number_text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def signed_text(value: float) -> str:
+    """Write a difference with four decimals; none is "+0.0000", from whichever side.
+
+    Args:
+        value: A difference.
+
+    Returns:
+        The number with its sign.
+
+    Example:
+        >>> signed_text(-0.00001), signed_text(-0.25)
+        ('+0.0000', '-0.2500')
+    """
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
 def describe_value(value: object) -> str:
     """Describe a wrong value of JSON in a few words.
 

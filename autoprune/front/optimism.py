@@ -43,7 +43,7 @@ def estimate_optimism(numbers: Numbers, check: LimitCheck, by: str) -> float | N
     fixed = [over for name, over in excess.items() if not _depends_on_draw(name, check)]
     is_open = numbers.complete & np.isfinite(numbers.shown(QUALITY)) & np.isfinite(numbers.shown(by))
     known = np.flatnonzero(is_open & (np.max(fixed, axis=0) <= 0 if fixed else True))
-    samples = Draws.of(numbers, known)
+    samples = Draws.of(numbers, known) if len(known) else None
     if samples is None:
         return None
     allowed = _allowed({name: over[known] for name, over in excess.items()}, check, samples)

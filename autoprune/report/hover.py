@@ -7,6 +7,7 @@ from collections.abc import Container
 
 import numpy as np
 
+from autoprune.display import signed_text
 from autoprune.front.front import Front
 from autoprune.front.limit_check import INTERVAL
 from autoprune.records.candidate import CandidateRecord
@@ -40,7 +41,7 @@ def hover_texts(front: Front, only: Container[int] | None = None) -> list[str]:
         lines = [_who(front, record), *_quality(front, record)]
         if dense is not None and record is not dense:
             gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
-            lines.append(f"{gain:+.4f} to dense; up to {noise[place]:.4f} is noise")
+            lines.append(f"{signed_text(gain)} to dense; up to {noise[place]:.4f} is noise")
         lines += [text for cost in costs if (text := _cost(cost, record, dense, wholes[cost.name]))]
         texts.append(hover(lines))
     return texts

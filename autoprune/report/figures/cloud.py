@@ -59,7 +59,7 @@ def cloud(
         traces.append(trace)
     scene = {f"{axis}axis": _axis(front, quantity) for axis, quantity in zip("xyz", axes, strict=True)}
     layout: Properties = {
-        "scene": {**scene, "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 0.8}}},
+        "scene": {**scene, "camera": {"eye": {"x": 1.25, "y": -1.25, "z": 0.6}}},
         "height": 520,
         "uirevision": " ".join(names),
     }

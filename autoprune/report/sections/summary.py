@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from autoprune.display import signed_text
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.run import Run
@@ -79,7 +80,7 @@ def headline_of(front: Front, found: Suggestion) -> str:
     noise = "more than" if abs(found.gain) > found.noise else "within"
     return (
         f"No smaller model keeps {asked}: the nearest, candidate {found.record.number} with {cut}, differs from dense "
-        f"by {found.gain:+.4f}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
+        f"by {signed_text(found.gain)}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
     )
 
 
@@ -99,11 +100,11 @@ def side_by_side(front: Front, dense: CandidateRecord, record: CandidateRecord) 
         if whole is None or own is None:
             continue
         gain = own.quality - whole.quality
-        rows.append((f"{front.metric}, {split} split", _with_noise(whole), _with_noise(own), f"{gain:+.4f}"))
+        rows.append((f"{front.metric}, {split} split", _with_noise(whole), _with_noise(own), signed_text(gain)))
         for name in front.problem.further_metrics:
             first, second = whole.metrics.get(name, math.nan), own.metrics.get(name, math.nan)
             if math.isfinite(first) and math.isfinite(second):
-                rows.append((f"{name}, {split} split", f"{first:.4f}", f"{second:.4f}", f"{second - first:+.4f}"))
+                rows.append((f"{name}, {split} split", f"{first:.4f}", f"{second:.4f}", signed_text(second - first)))
     rows += [row for cost in front.problem.costs.values() if (row := _cost_row(cost, dense, record)) is not None]
     return Table(head=("", "dense model", f"candidate {record.number}", "change"), rows=tuple(rows), sortable=False)
 
@@ -119,7 +120,12 @@ def _cost_row(cost: Objective, dense: CandidateRecord, record: CandidateRecord) 
     whole, own = (cost.shown(one.search, dense.search) for one in (dense, record))
     if not (math.isfinite(whole) and math.isfinite(own)):
         return None
-    return cost.axis_title, f"{whole:{cost.form}}", f"{own:{cost.form}}", f"{own / whole:.1%} of dense" if whole else ""
+    compared = cost.comparison(record.search)
+    change = f"{own / whole:.1%} of dense" if whole else ""
+    if compared is not None:
+        doubt = ", predicted" if compared.predicted else "" if compared.trusted else ", in doubt"
+        change = f"{compared.ratio:.1%} of dense{doubt}"
+    return cost.axis_title, f"{whole:{cost.form}}", f"{own:{cost.form}}", change
 
 
 def _chart(front: Front, found: Suggestion | None) -> Picture:
@@ -170,10 +176,10 @@ def _but_on_test(found: Suggestion) -> str:
 def _facts(front: Front, found: Suggestion) -> list[Fact]:
     """List the main numbers of the suggested candidate against dense."""
     noise = f"noise: {found.noise:.4f}" if found.noise > 0 else "noise unknown"
-    facts = [Fact(value=f"{found.gain:+.4f}", label=f"{front.metric} on the search split", note=noise)]
+    facts = [Fact(value=signed_text(found.gain), label=f"{front.metric} on the search split", note=noise)]
     if math.isfinite(found.test_gain):
         note = f"noise: {found.test_noise:.4f}"
-        facts.append(Fact(value=f"{found.test_gain:+.4f}", label=f"{front.metric} on the test split", note=note))
+        facts.append(Fact(value=signed_text(found.test_gain), label=f"{front.metric} on the test split", note=note))
     facts.append(Fact(value=f"{_share(found, 'multiply_adds'):.0%}", label="of the multiply-adds"))
     facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
     compared = front.problem.costs["latency_ms"].comparison(found.record.search)
