@@ -52,5 +52,5 @@ def test_staircases_and_errors_are_told(tmp_path: Path) -> None:
     (tmp_path / DEVICE_PROFILE).write_text("{")
     broken = section(tmp_path)
     assert broken is not None
-    assert "delete it: the next `autoprune run` makes it anew" in broken.warnings[0]
+    assert "Run `autoprune doctor " in broken.warnings[0]
     assert device_section(run_of(tmp_path, []), run_of(tmp_path, []).front()) == broken

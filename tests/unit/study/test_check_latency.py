@@ -91,5 +91,5 @@ def _ratio(folder: RunFolder) -> float:
 
 def test_a_device_profile_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / DEVICE_PROFILE).write_text('{"structure": ')
-    with pytest.raises(StorageError, match=r"device_profile\.json.* delete it: the next `autoprune run` makes it anew"):
+    with pytest.raises(StorageError, match=r"device_profile\.json.* Run `autoprune doctor "):
         RunFolder(tmp_path).read_device_profile()
