@@ -17,7 +17,6 @@ from autoprune.search.backend import SearchBackend
 from autoprune.search.optuna_export import export_to_optuna
 from autoprune.search.told import Details
 from tests.unit.search.test_backend import finish, settings, structure
-from tests.unit.study.small import journal_trials
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_a_study_is_copied_whole(kind: str, out: Path, tmp_path: Path) -> None:
     run = autoprune.Run.open(out)
     count = export_to_optuna(run, storage)
     assert (out / "journal.log").read_bytes() == before
-    study, own = loaded(storage), journal_trials(out)
+    study, own = loaded(storage), loaded(str(out / "journal.log"), "autoprune").trials
     assert count == len(study.trials) == len(own)
     records = {record.number: record for record in run.records}
     for found, trial in zip(study.trials, own, strict=True):
