@@ -55,7 +55,11 @@ def test_a_command_that_looks_loads_what_it_needs(command: list[str], allowed: t
 #: Modules that cannot be imported, tests that pass without them, and slow ones among these.
 WITHOUT = [
     (("torch", "optuna"), ("tests/unit/front", "tests/unit/test_codec.py"), "not chance and not standard_error"),
-    (("torch",), ("tests/unit/search", "tests/unit/study/test_surrogate.py"), "not many and not killed"),
+    (
+        ("torch",),
+        ("tests/unit/search", "tests/unit/study/test_surrogate.py"),
+        "not many and not killed and not optuna_export",
+    ),
 ]
 
 
