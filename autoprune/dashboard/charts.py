@@ -17,6 +17,10 @@ from autoprune.report.hover import hover_texts
 from autoprune.report.labels import label
 from autoprune.report.theme import SERIES
 
+#: Properties of a trace that are its intervals.
+_INTERVALS = {"error_x", "error_y"}
+#: Most points with intervals; more hide each other.
+_MOST_INTERVALS = 80
 #: Scale as a client names it -> whether it is logarithmic.
 _SCALES = {"linear": False, "log": True}
 #: What the chart shows at first over, if it was measured.
@@ -52,7 +56,7 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         layout = figure["layout"]
     return json_values(
         {
-            "data": traces,
+            "data": _readable(traces),
             "layout": layout,
             "axes": [
                 _column(view.x, view.split, one=snapshots[shown]),
@@ -64,6 +68,14 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
             "version": version,
         }
     )
+
+
+def _readable(traces: list[Properties]) -> list[Properties]:
+    """Leave out the intervals where there are too many."""
+    points = [trace["customdata"] for trace in traces if _INTERVALS & trace.keys()]
+    if sum(len(keys) for keys in points if isinstance(keys, list)) <= _MOST_INTERVALS:
+        return traces
+    return [{name: value for name, value in trace.items() if name not in _INTERVALS} for trace in traces]
 
 
 def parallel_chart(one: Snapshot, run: int, split: object) -> object:

@@ -102,12 +102,23 @@ def _likely(  # what `find_as_good` has, and what it found
         for lowest, highest in ends:  # one that is worse in a metric in every draw decides nothing
             rivals &= lowest <= highest[row]
         rivals[row] = False
-        worse = np.sign([one[rivals] - one[row] for one in drawn])
-        # 1 where each other one is worse in some metric, 0 where one is equal in all, -1 where one is better.
-        ahead = np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=0, initial=1.0)
+        ahead = _ahead([(one[row], one[rivals]) for one in drawn])
         if (ahead + 1).mean() / 2 >= 1 - CONFIDENCE:
             kept[here] = found[here]
     return kept
+
+
+def _ahead(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Tell in which draws a candidate is ahead: 1 where each rival is worse in some metric, 0 where one is equal in all,
+    -1 where one is better.
+
+    pairs: for each metric the losses of the candidate [draws] and of its rivals [rivals, draws].
+    """
+    if len(pairs) == 1:  # the best rival decides
+        own, others = pairs[0]
+        return np.asarray(np.sign(others.min(axis=0, initial=np.inf) - own))
+    worse = np.sign([others - own for own, others in pairs])
+    return np.asarray(np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=0, initial=1.0))
 
 
 def _are_equal(records: Sequence[CandidateRecord], points: np.ndarray, one: int, other: int) -> bool:

@@ -37,6 +37,20 @@
     });
   })).observe(document.documentElement, { childList: true, subtree: true, attributeFilter: ["data-figure"] });
 
+  /* Whether a graphics card draws WebGL. Without one, shapes of the page are quicker. */
+  let card = null;
+  function hasCard() {
+    if (card === null) {
+      const gl = document.createElement("canvas").getContext("webgl");
+      const known = gl && gl.getExtension("WEBGL_debug_renderer_info");
+      const name = known ? gl.getParameter(known.UNMASKED_RENDERER_WEBGL) : "";
+      card = Boolean(gl) && !/swiftshader|llvmpipe|software|basic render/i.test(name);
+    }
+    return card;
+  }
+
+  const drawable = (trace) => (trace.type === "scattergl" && !hasCard() ? { ...trace, type: "scatter" } : trace);
+
   /* Place of a candidate in the chart: [x, y], or null where it is not drawn. */
   function spot(figure, key) {
     for (const trace of figure.data) {
@@ -117,7 +131,7 @@
     if (!figure || !place || !place.offsetParent) return Promise.resolve();
     const flat = !figure.layout.scene;
     const emphasised = board.emphasised();
-    const data = figure.data.map((trace) => {
+    const data = figure.data.map(drawable).map((trace) => {
       if (!trace.customdata) return trace;
       if (!flat) return emphasised ? faded(trace, emphasised) : trace;
       const selectedpoints = emphasised ? trace.customdata.flatMap((one, at) => (emphasised.has(keyOf(one)) ? [at] : [])) : null;

@@ -81,8 +81,9 @@
       return strong.has(board.data.state[board.places.get(key)]) ? 2 : 1;
     };
     const levels = keys.map(level);
-    const thin = keys.length > 400 ? 0.35 : 0.7;
-    const looks = [["--line", 1, 1], ["--edge", thin, 1], ["--accent", keys.length > 400 ? 0.6 : 0.9, 1.3], ["--good", 1, 3]];
+    /* Many lines are thin glass, few are ink. */
+    const glass = (wanted) => Math.max(0.05, Math.min(0.9, 50 / levels.filter((found) => found === wanted).length));
+    const looks = [["--line", 0.9, 1], ["--edge", glass(1), 1], ["--accent", glass(2), 1.3], ["--good", 1, 3]];
     looks.forEach(([token, alpha, width], wanted) => {
       pen.strokeStyle = board.token(token);
       pen.globalAlpha = alpha;
