@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dash import ClientsideFunction, Dash, Input, Output, State, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
+from dash.development.base_component import Component
 
 from autoprune.dashboard.answer import answer
 from autoprune.dashboard.charts import front_chart, parallel_chart
@@ -20,7 +21,7 @@ from autoprune.dashboard.page import STORES, index_page, layout
 from autoprune.dashboard.understanding import understand
 from autoprune.display import printable_line
 from autoprune.errors import AutopruneError
-from autoprune.front.run_state import duration_text, state_of
+from autoprune.front.run_state import duration_text
 
 #: Key of a candidate, as a client gives it.
 _KEY = re.compile(r"(\d{1,4})\.(\d{1,9})")
@@ -123,13 +124,15 @@ def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
     def understanding(version: object, wanted: object) -> object:
         if version is None or not isinstance(wanted, dict) or wanted.get("tab") != "understand":
             return no_update
-        return understand(runs.runs[runs.place(wanted.get("run"))].now)
+        return _readable(lambda: understand(runs.runs[runs.place(wanted.get("run"))].now))
 
     @app.callback(Output("comparison", "children"), Input("live", "data"), Input("store-pins", "data"))
     def comparison(version: object, wanted: object) -> object:
         keys = wanted.get("pins") if isinstance(wanted, dict) else None
         found = [candidate(runs, key) for key in keys] if isinstance(keys, list) else []
-        return no_update if version is None else compare(runs.snapshots(), [one for one in found if one is not None])
+        if version is None:
+            return no_update
+        return _readable(lambda: compare(runs.snapshots(), [one for one in found if one is not None]))
 
     @app.callback(Output("details", "children"), Input("live", "data"), Input("store-open", "data"))
     def opened(version: object, wanted: object) -> object:
@@ -138,6 +141,14 @@ def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
             return []
         place, number = found
         return details(runs.runs[place].now, place, number, read_only=access.read_only)
+
+
+def _readable(make: Callable[[], list[Component]]) -> list[Component]:
+    """Make elements that read files of the run folder; a file that cannot be read now is a sentence."""
+    try:
+        return make()
+    except (AutopruneError, OSError) as error:
+        return [html.Section(sentences([printable_line(error, 1000)], "warning"), className="card")]
 
 
 def _acts(app: Dash, runs: LiveRuns, access: Access) -> None:
@@ -200,7 +211,7 @@ def _state(runs: LiveRuns) -> str:
 
 
 def _run_state(one: Snapshot) -> str:
-    state = state_of(one.run)
+    state = one.state
     of = f" of {state.target:,}" if state.left else ""
     parts = [f"{state.finished:,}{of} candidates", f"{len(one.front.members)} on the front"]
     if state.ending is not None:

@@ -13,6 +13,7 @@ from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
 from autoprune.front.live import RunWatcher
 from autoprune.front.run import Run
+from autoprune.front.run_state import RunState, state_of
 from autoprune.records.annotations import Annotations
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Snapshot:
         run: The run.
         front: Its front.
         annotations: What a person wrote about it.
+        state: How far it is.
         version: Number that rises with each change.
         found: What was worked out from it: key -> result.
     """
@@ -33,6 +35,7 @@ class Snapshot:
     run: Run
     front: Front
     annotations: Annotations
+    state: RunState
     version: int
     found: dict[Hashable, object] = field(default_factory=dict)
 
@@ -85,7 +88,13 @@ class LiveRun:
 
     def _snapshot(self) -> Snapshot:
         run = self._watcher.run
-        return Snapshot(run=run, front=run.front(), annotations=run.annotations, version=self._watcher.version)
+        return Snapshot(
+            run=run,
+            front=run.front(),
+            annotations=run.annotations,
+            state=state_of(run),
+            version=self._watcher.version,
+        )
 
 
 class LiveRuns:

@@ -109,7 +109,7 @@ def _likely(  # what `find_as_good` has, and what it found
 
 
 def _ahead(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Tell in which draws a candidate is ahead: 1 where each rival is worse in some metric, 0 where one is equal in all,
+    """Tell in which draws a candidate is ahead: 1 where each rival is worse in some metric, 0 where one is equal,
     -1 where one is better.
 
     pairs: for each metric the losses of the candidate [draws] and of its rivals [rivals, draws].
