@@ -63,6 +63,8 @@ def state_of(run: Run) -> RunState:
     """
     ending, scan, trials = run.ending, run.sensitivity(), run.manifest.settings.get("trials")
     target = ending.target if ending is not None else trials if isinstance(trials, int) else None
+    if target is not None and target < len(run.records):
+        target = None  # a later run, which has not ended, was asked for more
     return RunState(
         target=target,
         finished=len(run.records),

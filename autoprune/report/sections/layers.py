@@ -8,6 +8,9 @@ from autoprune.front.suggestion import suggest
 from autoprune.report.figures.layers import kept_shares, layer_bars, shown_members
 from autoprune.report.section import Picture, Section, Table
 
+#: Largest number of groups of which two figures fit beside each other.
+_MANY = 12
+
 
 def layers_section(run: Run, front: Front) -> Section | None:
     """Show the channels kept in each group across the front.
@@ -23,10 +26,12 @@ def layers_section(run: Run, front: Front) -> Section | None:
     members, found = shown_members(front), suggest(front)
     if not widths or not members:
         return None
+    wide = len(widths) > _MANY
     pictures = [
         Picture(
             figure=kept_shares(front, widths),
             title="Channels kept across the front",
+            wide=wide,
             text=f"Share of channels that {len(members)} members of the front keep of {len(widths)} groups, the most "
             "expensive on top; in brackets the share of multiply-adds.",
         )
@@ -45,6 +50,7 @@ def layers_section(run: Run, front: Front) -> Section | None:
             Picture(
                 figure=layer_bars(found.record, widths),
                 title=f"Channels of candidate {number}",
+                wide=wide,
                 text=f"Channels that candidate {number} keeps beside those of the dense model; the least in {least}: "
                 f"{kept.get(least, widths[least])} of {widths[least]}.",
             )

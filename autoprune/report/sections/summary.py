@@ -215,7 +215,7 @@ def _luck(front: Front, found: Suggestion) -> list[str]:
     if optimism is not None and optimism > 0 and count > 1:
         lines.append(
             f"The best of {count} noisy candidates looks better than it is: this one by about {optimism:.1g} on the "
-            "search split. Expect that much less on new data."
+            "search split. Expect it to be that much worse on new data."
         )
     if found.choice is not None and found.choice.lead is not None:
         lines.append(found.choice.lead.sentence)

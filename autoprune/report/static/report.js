@@ -11,7 +11,7 @@
     const layout = Object.assign({}, figure.layout, { template: theme.template() });
     if (narrow()) {
       for (const trace of figure.data) {
-        if (trace.type === "parcoords") { trace.labelangle = -35; layout.margin = { l: 56, r: 40, t: 120, b: 24 }; }
+        if (trace.type === "parcoords") { trace.labelangle = -35; layout.margin = { l: 56, r: 72, t: 120, b: 24 }; }
       }
     }
     const config = { responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover" };

@@ -32,6 +32,8 @@ def test_the_time_left_rests_on_trials_alone(tmp_path: Path) -> None:
     assert (state.scan_seconds, state.spent_seconds) == (30.0, 103.5)
     assert state.trial_seconds == pytest.approx((0.5 + 3.0) / 2)
     assert state.remaining_seconds == pytest.approx(6 * 1.75)
+    more = replace(run, manifest=replace(run.manifest, settings={**run.manifest.settings, "trials": 2}))
+    assert (state_of(more).target, state_of(more).remaining_seconds) == (None, None), "a later run was asked for more"
     run.folder.write_ending(Ending(reason="seconds", done=3, target=12, detail="5 s"))
     ended = state_of(run)
     assert (ended.target, ended.remaining_seconds) == (12, None)
