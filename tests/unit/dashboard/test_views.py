@@ -1,0 +1,143 @@
+"""What the dashboard sends: columns, charts and answers over one run and over two."""
+
+from __future__ import annotations
+
+import builtins
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from dash import html
+from typer.testing import CliRunner
+from werkzeug.test import Client
+from werkzeug.wrappers import Response
+
+from autoprune.cli.app import app as command_line
+from autoprune.dashboard.answer import answer
+from autoprune.dashboard.app import candidate
+from autoprune.dashboard.charts import front_chart, parallel_chart
+from autoprune.dashboard.columns import table_data
+from autoprune.dashboard.comparing import compare
+from autoprune.dashboard.compression import Compressed
+from autoprune.dashboard.details import details
+from autoprune.dashboard.live import LiveRuns
+from autoprune.dashboard.understanding import understand
+from autoprune.records.limits import Limits
+from tests.browser.recorded import recorded_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> LiveRuns:
+    root = tmp_path_factory.mktemp("runs")
+    recorded_run(root / "a", 16)
+    recorded_run(root / "b", 14, seed=1, name="other")
+    return LiveRuns([root / "a", root / "b"])
+
+
+def column(data: dict[str, object], name: str) -> list[float | None]:
+    columns = data["columns"]
+    assert isinstance(columns, list)
+    return next(one["values"] for one in columns if one["name"] == name)
+
+
+def test_columns_hold_the_candidates_of_every_run(runs: LiveRuns) -> None:
+    data = table_data(runs.snapshots(), "1")
+    assert data["key"] == [*(f"0.{number}" for number in range(16)), *(f"1.{number}" for number in range(14))]
+    first, second = runs.snapshots()
+    both = (*first.front.records, *second.front.records)
+    assert column(data, "multiply_adds") == [record.search.multiply_adds for record in both]
+    assert column(data, "quality") == pytest.approx([record.search.quality for record in both], rel=1e-5)
+    tested = [value is not None for value in column(data, "quality@test")]
+    assert tested == [record.test is not None for record in both]
+    json.dumps(data, allow_nan=False)
+
+
+def test_the_chart_keys_its_points_by_run(runs: LiveRuns) -> None:
+    figure = front_chart(runs.snapshots(), 0, {"x": "multiply_adds", "y": "recall", "xs": "linear"}, "1")
+    assert isinstance(figure, dict)
+    keys = [key for trace in figure["data"] for key in trace.get("customdata", ())]
+    assert sorted(keys) == sorted(table_data(runs.snapshots(), "1")["key"])  # type: ignore[call-overload]
+    assert (figure["axes"], figure["scales"]) == (["multiply_adds", "recall"], ["linear", "linear"])
+    third = front_chart(runs.snapshots(), 1, {"view": "3d", "z": "no such quantity"}, "1")
+    assert isinstance(third, dict)
+    assert third["third"] == "size_bytes"
+    json.dumps([figure, third], allow_nan=False)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"x": "<b>"}, {"x": None, "split": 3, "ys": ["log"], "view": "4d", "z": {}}])
+def test_the_chart_of_any_wish_is_a_chart(runs: LiveRuns, wanted: dict[str, object]) -> None:
+    figure = front_chart(runs.snapshots(), 0, wanted, "1")
+    assert isinstance(figure, dict)
+    assert figure["axes"] == ["latency_ms", "quality"]
+
+
+def test_lines_are_keyed_and_their_axes_named(runs: LiveRuns) -> None:
+    figure = parallel_chart(runs.runs[1].now, 1, "search")
+    assert isinstance(figure, dict)
+    (trace,) = figure["data"]
+    assert all(key.startswith("1.") for key in trace["meta"])
+    assert {axis["name"] for axis in trace["dimensions"]} >= {"quality", "latency_ms", "size_bytes"}
+
+
+def test_the_answer_is_the_choice_of_the_front(runs: LiveRuns) -> None:
+    one = runs.runs[0].now
+    marks, _ = answer(one, 0, {"limits": {"max_drop": 0.02, "max_latency_ms": 3}, "by": "latency_ms"})
+    limits = Limits(max_drop=0.02, max_latency_ms=3.0)
+    assert marks["chosen"] == f"0.{one.front.choose(limits, 'latency_ms').number}"
+    assert marks["inside"] == [f"0.{record.number}" for record in one.front.within(limits)]
+    assert marks["bounds"]["latency_ms"] == {"max": 3.0}  # type: ignore[index]
+    knee, _ = answer(one, 0, {"mode": "knee"})
+    assert knee["chosen"] == f"0.{one.front.knee().number}"
+    weights = {"quality": 1.0, "size_bytes": 2.0}
+    weighted, _ = answer(one, 0, {"mode": "weights", "weights": weights})
+    assert weighted["chosen"] == f"0.{one.front.weighted(weights, Limits()).choice.record.number}"
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_nothing": 1}, {"max_latency_ms": 1e-9}, {"max_quality": 0.5}, {"max_drop": -1}]
+)
+def test_limits_that_nothing_keeps_are_a_sentence(runs: LiveRuns, limits: dict[str, float]) -> None:
+    marks, parts = answer(runs.runs[0].now, 0, {"limits": limits})
+    assert "chosen" not in marks
+    assert isinstance(parts[0], html.H2)
+    assert len(parts) > 1
+
+
+def test_keys_of_clients_are_numbers_of_known_runs(runs: LiveRuns) -> None:
+    assert candidate(runs, "1.7") == (1, 7)
+    for key in ("2.0", "0.-1", "0.1.1", "../x", "0.1\n", "0.²", None, 3, ["0.1"]):
+        assert candidate(runs, key) is None
+    assert details(runs.runs[0].now, 0, 999, read_only=True)
+
+
+def test_pinned_candidates_of_two_runs_and_unknown_ones(runs: LiveRuns) -> None:
+    both = compare(runs.snapshots(), [(0, 3), (1, 4), (0, 999)])
+    text = str(both)
+    assert "candidate 3" in text
+    assert "candidate 4" in text
+    assert "999" not in text
+    assert len(compare(runs.snapshots(), [])) == 1
+    assert len(understand(runs.runs[0].now)) > 5
+
+
+def test_responses_are_compressed_for_those_who_can_read_it() -> None:
+    client = Client(Compressed(Response("x" * 5000, mimetype="application/json")))
+    packed = client.get("/", headers={"Accept-Encoding": "gzip"})
+    assert len(packed.data) < 200
+    assert gzip.decompress(packed.data) == b"x" * 5000
+    assert client.get("/").data == b"x" * 5000
+
+
+def test_without_dash_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = builtins.__import__
+
+    def missing(name: str, *rest: object) -> object:
+        if name.startswith("autoprune.dashboard"):
+            raise ModuleNotFoundError("No module named 'dash'", name="dash")
+        return whole(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    found = CliRunner().invoke(command_line, ["dashboard", str(tmp_path)])
+    assert found.exit_code == 2
+    assert "pip install 'autoprune[dashboard]'" in found.output
