@@ -145,16 +145,18 @@ def _scale(layout: Properties, axis: str) -> str:
 
 
 def _of_run(trace: Properties, run: int, name: str, *, own: bool) -> Properties:
-    """Key the points of a trace by run; where several runs are shown, colour those of the others alike."""
+    """Key the points of a trace by run, and draw those of another run than the shown one in the colour of that run."""
     found = dict(trace)
     if "customdata" in trace:
         found["customdata"] = _keys(trace["customdata"], run)
-    if name:
-        found["name"] = f"{label(name, 40)}: {trace['name']}"
-        found["legendgroup"] = f"{run} {trace.get('legendgroup', trace['name'])}"
-    if not own:
-        colour = SERIES[(run + 1) % len(SERIES)]
-        for part in ("marker", "line"):
-            if isinstance(trace.get(part), dict):
-                found[part] = {**dict(trace[part]), "color": colour}  # type: ignore[call-overload]
-    return found
+    if own:
+        return found
+    colour = SERIES[(run + 1) % len(SERIES)]
+    for part in ("marker", "line", "error_x", "error_y"):
+        look = trace.get(part)
+        if isinstance(look, dict):
+            edge = {"line": {**look["line"], "color": colour}} if isinstance(look.get("line"), dict) else {}
+            found[part] = {**look, "color": colour, **edge}
+    # One entry of the legend shows or hides the whole run.
+    named = {"name": label(name, 40), "legendgroup": f"run {run}", "showlegend": trace.get("mode") == "lines"}
+    return {**found, **named, "opacity": 0.6}
