@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from autoprune.display import printable_line
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.report.section import Section, Table
+
+#: Most characters of a message; errors may be thousands of lines long.
+_LONGEST = 500
 
 
 def failures_section(run: Run, front: Front) -> Section | None:
@@ -17,7 +21,7 @@ def failures_section(run: Run, front: Front) -> Section | None:
     Returns:
         A table; None where nothing went wrong.
     """
-    rows = [(str(one.number), "crashed", one.message) for one in run.failures]
+    rows = [(str(one.number), "crashed", printable_line(one.message, _LONGEST)) for one in run.failures]
     rows += [(str(one.number), "finished", one.note) for one in front.records if one.note]
     if not rows:
         return None
