@@ -11,9 +11,9 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from studies.backend_torch_pruning import study as torch_pruning_study
+from studies.backend_torch_pruning import search as torch_pruning_study
 from studies.digits.study import Block, DigitNet
-from studies.own_optuna_study import study as own_study
+from studies.own_optuna_study import search as own_study
 from studies.remote_device import device
 from studies.remote_device import study as remote_study
 from tests.tasks import flat_task, trained_mlp
