@@ -50,9 +50,11 @@ def main(trials: str = "300,3000", repeats: int = 3) -> None:
             records = random_records(count + repeats, _GROUPS)
             browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
             rows.append(_ours(browser.new_context(), Path(place) / f"ours-{count}", records, repeats))
+            print(rows[-1], flush=True)
             browser.close()
             browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
             rows.append(_optuna(browser.new_context(), Path(place) / f"optuna-{count}.db", records, repeats))
+            print(rows[-1], flush=True)
             browser.close()
     print_table(
         "Dashboards",
