@@ -229,7 +229,9 @@ def _made(script: Path, module: ModuleType) -> Task:
 
 def _import(script: Path) -> ModuleType:
     if not script.is_file():
-        raise NotFoundError(error_message("a study script", "be a Python file", str(script)))
+        inside = script / "study.py"
+        remedy = f"Did you mean {inside}?" if inside.is_file() else ""
+        raise NotFoundError(error_message("a study script", "be a Python file", str(script), remedy))
     known = sys.modules.get(SCRIPT_MODULE)
     if known is not None and Path(str(known.__file__)).resolve() == script.resolve():
         return known

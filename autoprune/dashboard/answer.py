@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from autoprune.dashboard.columns import key_of, limits_of, numbers_of
 from autoprune.dashboard.elements import button, facts, sentences
 from autoprune.dashboard.live import Snapshot
-from autoprune.display import printable_line
+from autoprune.display import printable_line, signed_text
 from autoprune.errors import AutopruneError, SelectionError
 from autoprune.front.front import Front
 from autoprune.front.quantities import allowed_range, quantities
@@ -118,7 +118,7 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
         gain = front.gain(record)
         margin = quantile(0.975) * difference_error(record.search, dense.search)
         note = f"± {margin:.4f}" if margin > 0 else ""
-        found.append((f"{gain:+.4f}", f"{printable_line(front.metric, 40)} against dense", note))
+        found.append((signed_text(gain), f"{printable_line(front.metric, 40)} against dense", note))
     for cost in problem.costs.values():
         compared = cost.comparison(record.search)
         if compared is not None:

@@ -53,7 +53,8 @@ class Choice:
             found.append(f"No smaller candidate keeps {said}: the choice is the dense model itself.")
             found.append(nearest_text(self.nearest, self.check))
         elif self.record.origin is not Origin.DENSE and self.check.drop_margin(self.record) > 0:
-            found.append(f"On search its {self.check.problem.metric} is {drop_text(self.record, self.check)}.")
+            metric, which = self.check.problem.metric, f"candidate {self.record.number}"
+            found.append(f"On the search split the {metric} of {which} is {drop_text(self.record, self.check)}.")
         if self.in_doubt:
             found.append(f"Members of the front left out, as their latency is in doubt: {self.in_doubt}. {_BUSY}")
         if self.lead is not None:
@@ -74,7 +75,8 @@ def optimism_text(optimism: float | None, among: int) -> str:
     """
     if optimism is None or optimism <= 0 or among < 2:
         return ""
-    return f"Chosen among {among}: looks about {optimism:.1g} better on the search split than it is."
+    luck = f"on the search split it looks about {optimism:.1g} better than it is"
+    return f"It is the best of {among}, partly by luck: {luck}."
 
 
 def rank(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> list[int]:
@@ -163,20 +165,23 @@ def asked(check: LimitCheck, record: CandidateRecord) -> str:
 
 
 def drop_text(record: CandidateRecord, check: LimitCheck) -> str:
-    """Write the difference to dense, and how large the loss may be.
+    """Write how far the quality lies from the dense model's, and how large the loss may be.
 
     Args:
         record: Candidate.
         check: Limits, with the confidence.
 
     Returns:
-        Such as "-0.003 to dense, and at most 0.012 below it with 90% confidence".
+        Such as "0.0030 below the dense model's, and with 90% confidence at most 0.0120 below it".
     """
     drop, margin = check.drop(record), check.drop_margin(record)
+    worse, better = ("below", "above") if check.problem.quality.better == "higher" else ("above", "below")
+    amount = f"{abs(drop):.4f}"
+    measured = "the same as" if float(amount) == 0 else f"{amount} {worse if drop > 0 else better}"
     most = drop + margin
-    bound = f"at most {most:.3g} below it" if most > 0 else f"at least {-most:.3g} above it"
-    sure = f", and {bound} with {100 * check.confidence:.4g}% confidence" if margin > 0 else ""
-    return f"{0.0 - drop:+.4g} to dense{sure}"
+    bound = f"at most {most:.4f} {worse}" if most > 0 else f"at least {-most:.4f} {better}"
+    sure = f", and with {100 * check.confidence:.4g}% confidence {bound} it" if margin > 0 else ""
+    return f"{measured} the dense model's{sure}"
 
 
 def nearest_text(record: CandidateRecord, check: LimitCheck) -> str:
@@ -189,7 +194,10 @@ def nearest_text(record: CandidateRecord, check: LimitCheck) -> str:
     Returns:
         One or two sentences.
     """
-    said = f"The nearest is candidate {record.number}, {drop_text(record, check)} on search."
+    said = (
+        f"The nearest is candidate {record.number}: on the search split its {check.problem.metric} is "
+        f"{drop_text(record, check)}."
+    )
     limit, margin = check.largest_drop, check.drop_margin(record)
     if check.drop(record) <= limit < check.drop(record) + margin:
         said += (
@@ -225,7 +233,8 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
                 remedy = "measure.latency_rounds says how often; 0 leaves it out."
             return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
     nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
-    against = "" if check.dense is None else f" ({drop_text(nearest, check)})"
+    itself = check.dense is None or nearest is check.dense
+    against = "" if itself else f" ({drop_text(nearest, check)})"
     values = {
         limit.objective: check.value(nearest, limit.objective)
         if limit.objective in check.problem.costs

@@ -66,9 +66,11 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
 
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
     search = dense.search
-    test = "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on test"
+    test = (
+        "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on the test split"
+    )
     return (
-        f"Dense: {front.metric} {search.quality:.4f} ± {search.quality_error:.4f} on search{test}; "
+        f"Dense: {front.metric} {search.quality:.4f} ± {search.quality_error:.4f} on the search split{test}; "
         f"{search.parameters:,} parameters, {search.multiply_adds:,} multiply-adds.",
         False,
     )
@@ -83,8 +85,9 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
         return []
     return [
         (
-            f"Dense is better on search than on test by {ahead:.4f}, more than the noise: it has probably been trained "
-            "on the search split, so drops on search look too large. Give a search split that it has not seen.",
+            f"The dense model is better on the search split than on the test split by {ahead:.4f}, more than the "
+            "noise: it has probably been trained on the search split, so losses look too large there. Give a search split "
+            "that it has not seen.",
             True,
         )
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
@@ -39,18 +39,23 @@ class Gap:
         """Whether the difference is more than the noise."""
         return abs(self.gain) > self.noise
 
+    @property
+    def turned(self) -> Gap:
+        """The same difference, seen from the other candidate."""
+        return replace(self, value=self.other, other=self.value)
+
     def text(self, confidence: float) -> str:
-        """Write both numbers, and whether they differ by more than the noise.
+        """Write both numbers, that of the chosen candidate first, and whether they differ by more than the noise.
 
         Args:
             confidence: Confidence of the noise.
 
         Returns:
-            Such as "accuracy 0.8270 against 0.8310, within the noise of 0.0062 (90% confidence)".
+            Such as "accuracy 0.8310 against 0.8270, within the noise of 0.0062 (90% confidence)".
         """
         unit = f" {self.objective.unit}" if self.objective.unit else ""
-        other, value = (format(number, self.objective.form) for number in (self.other, self.value))
-        both = f"{self.objective.title} {other} against {value}{unit}"
+        value, other = (format(number, self.objective.form) for number in (self.value, self.other))
+        both = f"{self.objective.title} {value} against {other}{unit}"
         if self.noise == 0:
             return both
         if math.isnan(self.noise):
@@ -86,7 +91,7 @@ class Lead:
     def sentence(self) -> str:
         """Say by how much it is ahead, and whether that is more than the noise."""
         gaps = [self.by] if self.by == self.quality else [self.by, self.quality]
-        said = "; ".join(gap.text(self.confidence) for gap in gaps)
+        said = "; ".join(gap.turned.text(self.confidence) for gap in gaps)
         either = "" if self.is_certain or math.isnan(self.by.noise) or self.by.noise == 0 else ": either may be better"
         return f"The runner-up is candidate {self.over.number}: {said}{either}."
 

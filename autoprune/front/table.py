@@ -227,13 +227,12 @@ def _cost(cost: Objective) -> Iterator[Column]:
     )
     if cost.shared:
         yield Column(
-            heading="of dense",
+            heading=f"{cost.title} / dense",
             text=lambda record, dense: share_text(cost, record, dense),
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
     if cost.is_timed:
-        bracket = "".join(cost.name.partition("[")[1:])
-        yield _compared(f"ratio to dense{bracket}", cost.derived, cost.comparison)
+        yield _compared(f"{cost.title} / dense", cost.derived, cost.comparison)
 
 
 def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measurement], Comparison | None]) -> Column:

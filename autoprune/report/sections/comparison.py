@@ -122,11 +122,11 @@ def _lineage(ancestors: Sequence[int]) -> str:
 
 def _differences(found: Compared, titles: Sequence[str]) -> list[str]:
     against = [
-        f"{title[0].upper()}{title[1:]} and dense: {_said(gap)}."
+        f"{title[0].upper()}{title[1:]} against dense: {_said(gap)}."
         for title, gap in zip(titles, found.against_dense, strict=True)
         if gap is not None
     ]
-    return against + [f"Candidates {one} and {other}: {_said(gap)}." for one, other, gap in found.pairs]
+    return against + [f"Candidate {one} against candidate {other}: {_said(gap)}." for one, other, gap in found.pairs]
 
 
 def _said(gap: Gap) -> str:

@@ -49,10 +49,10 @@ def front_table(front: Front, annotations: Annotations | None = None) -> Table:
 
 
 def _lead(run: Run, front: Front) -> str:
-    objectives = ", ".join(front.problem.objectives)
+    objectives = ", ".join(front.problem.objective(name).title for name in front.problem.objectives)
     return (
         f"{len(front.members)} of {len(front.records)} candidates are on the front over {objectives}: no other one is "
-        f"better in all of them. {work_of(run.records).trained:,} samples trained with. The search split decides; the "
-        "test split is shown for the final front and decides nothing. Latencies are ratios to the dense model, "
-        "measured in turn, times its own median."
+        f"better in all of them. All were trained on {work_of(run.records).trained:,} samples together. The search "
+        "split decides; the test split is shown for the final front and decides nothing. A latency is the ratio to the "
+        "dense model, measured in alternation with it, times the dense model's median."
     )

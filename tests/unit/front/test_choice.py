@@ -63,8 +63,8 @@ def test_without_errors_the_measured_quality_decides() -> None:
 
 def test_it_says_what_the_loss_may_be() -> None:
     choice = front_of(RECORDS).choice(Limits(max_drop=0.01))
-    said = "On search its accuracy is +0 to dense, and at most 0.00848 below it with 90% confidence."
-    assert choice.remarks[0] == said
+    said = "On the search split the accuracy of candidate 1 is the same as the dense model's, "
+    assert choice.remarks[0] == f"{said}and with 90% confidence at most 0.0085 below it."
     surest = front_of([DENSE, DOUBTFUL, WORSE]).choice(Limits(max_drop=0.01), confidence=0.999)
     assert any("max_drop 0.01 with 99.9% confidence" in line for line in surest.remarks)
 
@@ -75,12 +75,16 @@ def test_where_none_but_the_dense_model_qualifies_the_nearest_is_named() -> None
     assert choice.nearest is DOUBTFUL
     said = " ".join(choice.remarks)
     assert "No smaller candidate keeps max_drop 0.01 with 90% confidence: the choice is the dense model itself." in said
-    assert "The nearest is candidate 2, -0.0075 to dense, and at most 0.0195 below it with 90% conf" in said
+    assert (
+        "The nearest is candidate 2: on the search split its accuracy is 0.0075 below the dense model's, and with 90%"
+        in said
+    )
+    assert "confidence at most 0.0195 below it." in said
     assert "The search split tells differences of about 0.012; about 6 times as many samples would tell 0.01" in said
 
 
 def test_where_none_qualifies_the_nearest_and_its_bound_are_named() -> None:
-    wanted = r"max_drop 0\.01 with 90% confidence, max_multiply_adds 500, .* 2 .*\(-0\.0075 to dense, and at most"
+    wanted = r"max_drop 0\.01 with 90% confidence, max_multiply_adds 500, .* 2 .*\(0\.0075 below the dense"
     with pytest.raises(SelectionError, match=wanted):
         front_of(RECORDS).choose(Limits(max_drop=0.01, max_multiply_adds=500))
 
@@ -271,10 +275,13 @@ def test_one_candidate_that_is_far_better_is_no_luck() -> None:
 
 
 def test_the_sentence() -> None:
-    assert optimism_text(0.00612, 40) == "Chosen among 40: looks about 0.006 better on the search split than it is."
+    assert (
+        optimism_text(0.00612, 40)
+        == "It is the best of 40, partly by luck: on the search split it looks about 0.006 better than it is."
+    )
     assert [optimism_text(None, 40), optimism_text(0.0, 40), optimism_text(0.1, 1)] == ["", "", ""]
     choice = front_of(lucky(12, 0)).choice(Limits(), "quality")
-    assert re.fullmatch(r"Chosen among 12: looks about 0\.0\d+ better on .*", choice.remarks[-1])
+    assert re.fullmatch(r"It is the best of 12, .* looks about 0\.0\d+ better than it is\.", choice.remarks[-1])
 
 
 def test_the_report_says_it_where_it_names_a_candidate(tmp_path: Path) -> None:

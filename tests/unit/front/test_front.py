@@ -201,8 +201,8 @@ def test_none_within_the_limits_names_the_nearest() -> None:
         front_of(study()).choose(Limits(max_drop=0.02, max_multiply_adds=500))
     message = str(error.value)
     assert message.startswith("a candidate must keep to max_drop 0.02, max_multiply_adds 500, but got none")
-    assert "the nearest is candidate 2 with accuracy 0.85 (-0.05 to dense)" in message
-    assert "to dense), multiply_adds 300. Loosen" in message
+    assert "the nearest is candidate 2 with accuracy 0.85 (0.0500 below the dense model's)" in message
+    assert "model's), multiply_adds 300. Loosen" in message
     assert "Loosen a limit" in message
 
 

@@ -55,7 +55,7 @@ def test_each_profile_has_limits(limits: dict[str, float], expected: int) -> Non
 def test_each_profile_has_columns() -> None:
     headings, rows = text_table(PROBLEM, DENSE, [ALONE])
     cells = dict(zip(headings, rows[0], strict=True))
-    assert (cells["latency ms"], cells["latency ms[batch32]"]) == ("2.000", "9.000")
+    assert (cells["latency (ms)"], cells["latency, batch32 (ms)"]) == ("2.000", "9.000")
     row = Front.of([DENSE, ALONE], PROBLEM).row(ALONE)
     assert (row["latency_ratio"], row["latency_ratio[batch32]"]) == (0.2, 0.9)
     assert (row["latency_ms"], row["latency_ms[batch32]"]) == pytest.approx((2.0, 9.0))

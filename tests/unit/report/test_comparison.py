@@ -52,9 +52,9 @@ def test_numbers_widths_layers_and_training(run: Run) -> None:
     assert rows["multiply-adds"] == ("1,000", "700", "400")
     notes = found["comparison"].notes
     equal = "accuracy 0.9700 against 0.9700, within the noise of 0.0085 (90% confidence)."
-    assert notes[0] == f"Candidate 1 and dense: {equal}"
-    assert notes[1].startswith("Candidate 2 (chosen) and dense: accuracy 0.9700 against 0.9250, more than the noise of")
-    assert notes[2].startswith("Candidates 1 and 2: accuracy 0.9250 against 0.9700, more than the noise of")
+    assert notes[0] == f"Candidate 1 against dense: {equal}"
+    assert notes[1].startswith("Candidate 2 (chosen) against dense: accuracy 0.9250 against 0.9700, more than")
+    assert notes[2].startswith("Candidate 1 against candidate 2: accuracy 0.9700 against 0.9250, more than")
     widths = found["comparison-widths"].table
     assert widths is not None
     assert widths.rows == (("a", "8", "4 (taylor)", "2 (l1)"), ("b", "4", "4", "1 (l1)"))

@@ -65,7 +65,7 @@ def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
     assert list(sampled.customdata) == [1, 2]
     assert sampled.marker.size > uniform.marker.size, "candidate 1 beats the point of the sweep, which stays visible"
     assert "candidate 1: sampled, from candidate 0" in sampled.text[0]
-    assert "-0.0500 to dense" in sampled.text[0]
+    assert "-0.0500 against dense" in sampled.text[0]
     assert "multiply-adds 300: 30.0% of dense" in sampled.text[0]
     assert "0.50 (0.48 to 0.52) of dense" in sampled.text[0]
     assert "search" in figure.layout.yaxis.title.text

@@ -36,13 +36,13 @@ def test_without_a_dense_model_nothing_can_be_said() -> None:
 def test_dense_alone() -> None:
     lines = sentences([dense(0.9, 1000)])
     assert lines == [
-        ("Dense: accuracy 0.9000 ± 0.0100 on search; 100 parameters, 1,000 multiply-adds.", False),
+        ("Dense: accuracy 0.9000 ± 0.0100 on the search split; 100 parameters, 1,000 multiply-adds.", False),
     ]
 
 
 def test_dense_with_its_test_number() -> None:
     tested = record(0, measurement(0.9), origin="dense", test=measurement(0.88, split="test", error=0.02))
-    assert ", 0.8800 ± 0.0200 on test;" in the_one_about("Dense", [tested])[0]
+    assert ", 0.8800 ± 0.0200 on the test split;" in the_one_about("Dense", [tested])[0]
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_the_table_has_a_row_for_each_member(full: str) -> None:
 
 def test_the_words_are_there_and_warnings_are_marked(full: str) -> None:
     page = Page(full)
-    assert "1,234 samples trained with" in full
+    assert "trained on 1,234 samples together" in full
     assert any(line.startswith("Dense: accuracy 0.9000") and kind is None for line, kind in page.items)
     assert any("uniform sweep" in line for line, _ in page.items)
 
@@ -256,7 +256,7 @@ def test_masks_have_columns_where_there_are_some(tmp_path: Path) -> None:
     page = Page(text_of(tmp_path, records))
     start = next(place for place, row in enumerate(page.rows) if row[0] == "candidate")
     head, *rows = page.rows[start : start + 4]
-    assert head[3:6] == ["parameters", "not zero", "bytes"]
+    assert head[3:6] == ["parameters", "not zero", "size on disk (bytes)"]
     assert head[-1] == "ratio to itself without masks (95 %)"
     assert [row[3:5] for row in rows] == [["100", "100"], ["90", "30"], ["30", "30"]]
     assert [row[-1] for row in rows] == ["", "1.01 (0.99 to 1.03)", ""]

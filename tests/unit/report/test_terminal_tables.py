@@ -54,4 +54,6 @@ def test_the_front_says_the_unit_of_each_cost() -> None:
     timed = record(1, measurement(0.8, 500, took=latency(0.5)))
     (table,) = front_tables(front_of([dense(took=latency(1.0)), timed]), [timed], Console(file=io.StringIO()))
     heads = [str(column.header) for column in table.columns]
-    assert {"parameters", "bytes", "multiply-adds", "of dense", "latency ms"} <= set(heads)
+    assert {"parameters", "size on disk (bytes)", "multiply-adds", "multiply-adds / dense", "latency (ms)"} <= set(
+        heads
+    )

@@ -209,7 +209,7 @@ def test_only_what_would_reach_the_front_is_timed(
         if record.search.predicted:
             assert record.search.latency == model.predict(record.widths, record.dropped)
     heads, rows = text_table(again.problem, front.dense, again.records)
-    cells = [row[heads.index("ratio to dense (95 %)")] for row in rows]
+    cells = [row[heads.index("latency / dense (95 %)")] for row in rows]
     assert [
         record.number for record, cell in zip(again.records, cells, strict=True) if "predicted" in cell
     ] == predicted
