@@ -75,8 +75,7 @@ def optimism_text(optimism: float | None, among: int) -> str:
     """
     if optimism is None or optimism <= 0 or among < 2:
         return ""
-    luck = f"on the search split it looks about {optimism:.1g} better than it is"
-    return f"It is the best of {among}, partly by luck: {luck}."
+    return f"Chosen among {among} candidates, it looks about {optimism:.1g} better on the search split than it is."
 
 
 def rank(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> list[int]:
@@ -159,7 +158,7 @@ def asked(check: LimitCheck, record: CandidateRecord) -> str:
     """
     sure, each = f" with {100 * check.confidence:.4g}% confidence", check.limits.each
     return ", ".join(
-        f"{name} {value}{sure if check.margin(record, each[name]) > 0 else ''}"
+        f"{name} {value:.10g}{sure if check.margin(record, each[name]) > 0 else ''}"
         for name, value in check.limits.given.items()
     )
 

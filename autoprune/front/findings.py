@@ -86,8 +86,8 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
     return [
         (
             f"The dense model is better on the search split than on the test split by {ahead:.4f}, more than the "
-            "noise: it has probably been trained on the search split, so losses look too large there. Give a search split "
-            "that it has not seen.",
+            "noise: it has probably been trained on the search split, so losses look too large there. Give a "
+            "search split that it has not seen.",
             True,
         )
     ]

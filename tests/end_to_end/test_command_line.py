@@ -405,9 +405,7 @@ def test_choose_says_with_what_confidence_and_how_lucky(out: Path) -> None:
     assert int(sure.out) == found.choose(autoprune.Limits(max_drop=0.5)).number
     assert int(measured.out) == found.choose(autoprune.Limits(max_drop=0.5), confidence=0.5).number
     best = command("choose", out, "--by", "quality")
-    assert re.search(
-        r"the best of \d+, partly by luck: on the search split it looks about 0\.\d+ better than it is\.", best.err
-    )
+    assert re.search(r"Chosen among \d+ candidates, it looks about 0\.\d+ better on the search split", best.err)
 
 
 def test_a_confidence_that_makes_no_sense(out: Path) -> None:

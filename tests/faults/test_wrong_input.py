@@ -171,6 +171,12 @@ def test_a_script_that_is_not_there(kind: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_of_a_study_script_names_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    script.write_text("", encoding="utf-8")
+    refused(command("explain", tmp_path), "a study script must be a Python file", f"Did you mean {script}?")
+
+
 @pytest.mark.parametrize(
     ("change", "difference"),
     [

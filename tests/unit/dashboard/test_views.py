@@ -14,7 +14,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from autoprune.cli.app import app as command_line
-from autoprune.dashboard.answer import answer
+from autoprune.dashboard.answer import answer, candidate_facts
 from autoprune.dashboard.app import candidate
 from autoprune.dashboard.charts import front_chart, parallel_chart
 from autoprune.dashboard.columns import table_data
@@ -25,6 +25,7 @@ from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.understanding import understand
 from autoprune.records.limits import Limits
 from tests.browser.recorded import recorded_run
+from tests.unit.front.builders import dense, front_of, measurement, record
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,8 @@ def test_without_dash_the_command_says_what_to_install(tmp_path: Path, monkeypat
     found = CliRunner().invoke(command_line, ["dashboard", str(tmp_path)])
     assert found.exit_code == 2
     assert "pip install 'autoprune[dashboard]'" in found.output
+
+
+def test_no_difference_has_no_minus() -> None:
+    same = record(1, measurement(0.9 - 1e-9, 500))
+    assert candidate_facts(front_of([dense(), same]), same)[0][0] == "+0.0000"

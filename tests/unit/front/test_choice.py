@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from autoprune.errors import ConfigurationError, SelectionError
-from autoprune.front.choice import optimism_text
+from autoprune.front.choice import drop_text, optimism_text
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.paired import difference_error, difference_errors
@@ -67,6 +68,20 @@ def test_it_says_what_the_loss_may_be() -> None:
     assert choice.remarks[0] == f"{said}and with 90% confidence at most 0.0085 below it."
     surest = front_of([DENSE, DOUBTFUL, WORSE]).choice(Limits(max_drop=0.01), confidence=0.999)
     assert any("max_drop 0.01 with 99.9% confidence" in line for line in surest.remarks)
+
+
+@pytest.mark.parametrize(("higher", "words"), [(True, ("below", "above")), (False, ("above", "below"))])
+def test_better_and_worse_are_above_and_below_as_the_metric_has_it(higher: bool, words: tuple[str, str]) -> None:
+    gain = 0.1 if higher else -0.1
+    problem = problem_of(higher_is_better=higher)
+    whole, worse, better = (record(number, measurement(0.5 + number * gain)) for number in (0, -1, 1))
+    check = LimitCheck(problem=problem, dense=whole, limits=Limits())
+    found = [drop_text(one, check) for one in (worse, whole, better)]
+    assert found == [
+        f"0.1000 {words[0]} the dense model's",
+        "the same as the dense model's",
+        f"0.1000 {words[1]} the dense model's",
+    ]
 
 
 def test_where_none_but_the_dense_model_qualifies_the_nearest_is_named() -> None:
@@ -277,11 +292,11 @@ def test_one_candidate_that_is_far_better_is_no_luck() -> None:
 def test_the_sentence() -> None:
     assert (
         optimism_text(0.00612, 40)
-        == "It is the best of 40, partly by luck: on the search split it looks about 0.006 better than it is."
+        == "Chosen among 40 candidates, it looks about 0.006 better on the search split than it is."
     )
     assert [optimism_text(None, 40), optimism_text(0.0, 40), optimism_text(0.1, 1)] == ["", "", ""]
     choice = front_of(lucky(12, 0)).choice(Limits(), "quality")
-    assert re.fullmatch(r"It is the best of 12, .* looks about 0\.0\d+ better than it is\.", choice.remarks[-1])
+    assert re.fullmatch(r"Chosen among 12 candidates, it looks about 0\.0\d+ better .*", choice.remarks[-1])
 
 
 def test_the_report_says_it_where_it_names_a_candidate(tmp_path: Path) -> None:
