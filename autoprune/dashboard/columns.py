@@ -245,4 +245,12 @@ def numbers_of(values: object) -> dict[str, float]:
     """
     given = values if isinstance(values, dict) else {}
     numbers = {str(name): value for name, value in given.items() if isinstance(value, int | float)}
-    return {name: float(value) for name, value in numbers.items() if not isinstance(value, bool)}
+    return {name: _float(value) for name, value in numbers.items() if not isinstance(value, bool)}
+
+
+def _float(value: float) -> float:
+    """Convert a number; JSON has integers that are too large for a float."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

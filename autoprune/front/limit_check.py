@@ -130,7 +130,7 @@ class LimitCheck:
             Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
             in its unit, each [records]; <= 0 where the limit is kept, infinite where it is unknown.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):  # dense costs of 0, and numbers that are infinite
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # dense costs of 0, infinities, tiny limits
             excess = self._excesses(numbers)
         return {name: np.where(np.isnan(value), np.inf, value) for name, value in excess.items()}
 

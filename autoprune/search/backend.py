@@ -14,10 +14,10 @@ from typing import Self
 from autoprune.errors import (
     AutopruneError,
     ConfigurationError,
+    StorageError,
     StudyConflictError,
     error_message,
     plain_text,
-    raise_all,
 )
 from autoprune.front.front import Front
 from autoprune.front.run import Run
@@ -29,6 +29,7 @@ from autoprune.records.origins import Origin
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search import attempts
+from autoprune.search.given import check_kind, check_metrics, searched_topology
 from autoprune.search.identity import check_same, check_unused, make_problem, manifest_of
 from autoprune.search.interrupted import settle_folder
 from autoprune.search.journal import open_ledger
@@ -37,7 +38,6 @@ from autoprune.search.proposal import Proposal
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
-from autoprune.search.space.setting_groups import DEVICE, LATENCY_COST, SCORED_MODES
 from autoprune.search.space.space import build_space
 from autoprune.search.state import Model
 from autoprune.search.storage import exclusive
@@ -95,9 +95,12 @@ class SearchBackend:
         sensitivity: Sensitivity | None = None,
         has_weights: Callable[[int], bool] | None = None,
     ) -> None:
-        directions = {"quality": True} if not metrics else dict(metrics)
+        check_kind("the structure", structure, Structure, "`discover(...).describe()` makes one.")
+        check_kind("the settings", settings, StudySettings, "Use StudySettings(...).")
+        check_metrics(metrics or {})
+        directions = dict(metrics or {"quality": True})
         quality = next(iter(directions))
-        topology = _topology(structure, settings)
+        topology = searched_topology(structure, settings)
         self.settings = settings
         self._problem = make_problem(settings, quality, directions[quality], directions)
         self._closing = contextlib.ExitStack()
@@ -188,7 +191,7 @@ class SearchBackend:
         dense = None if proposal.origin is Origin.DENSE else dense_record(self._records)
         found = numbers.measurement(model.expected_costs(proposal.plan), self._problem, dense)
         result = (details or Details()).result(found, proposal.plan, model.topology)
-        record = self._search.tell(proposal, result, lambda one: self.folder.write_candidate(one, None))
+        record = self._search.tell(proposal, result, self._store)
         assert record is not None
         return record
 
@@ -204,6 +207,7 @@ class SearchBackend:
             AutopruneError: The dense model failed three times, without which nothing can be compared.
         """
         self._take(proposal)
+        check_kind("the reason", reason, str, "Tell str(error) of an error.")
         self._fail(proposal.number, reason)
         self._dense_failures += proposal.origin is Origin.DENSE
         if proposal.origin is Origin.DENSE and self._dense_failures % attempts.MAX_ATTEMPTS == 0:
@@ -232,6 +236,7 @@ class SearchBackend:
             ConfigurationError: The plan does not fit the structure.
         """
         self._check_open()
+        check_kind("a plan", plan, PruningPlan, "A proposal has one in `plan.asked`.")
         ResolvedPlan.of(plan, self._search.state.model.topology)
         self._search.enqueue(plan)
 
@@ -298,9 +303,18 @@ class SearchBackend:
         ledger.forgive_exhaustion()
         return ledger
 
+    def _store(self, record: CandidateRecord) -> None:
+        """Store a record; refuse one that could not be read again, as for a number that is too large."""
+        try:
+            CandidateRecord.from_json(record.to_json(), where="what was told")
+        except StorageError as error:
+            raise ConfigurationError(str(error)) from error
+        self.folder.write_candidate(record, None)
+
     def _take(self, proposal: Proposal) -> None:
         """Check that a proposal is still to be told."""
         self._check_open()
+        check_kind("a proposal", proposal, Proposal, "Proposal.from_json makes one of a text.")
         if not self._search.state.ledger.reopen(proposal.number):
             got = f"number {proposal.number}, which has been told or was never asked"
             raise ConfigurationError(error_message("a proposal", "be one that is still to be told", got))
@@ -321,40 +335,6 @@ def _run_folder(out: str | Path | None, closing: contextlib.ExitStack) -> RunFol
     path = tempfile.mkdtemp(prefix="autoprune-")
     closing.callback(shutil.rmtree, path, ignore_errors=True)
     return RunFolder(Path(path))
-
-
-def _topology(structure: Structure, settings: StudySettings) -> Topology:
-    """Return what can be pruned; refuse what needs weights or a device."""
-    search, found = settings.search, settings.structure
-    scored = [mode for mode in found.modes if mode in SCORED_MODES]
-    raise_all(
-        "the settings",
-        [
-            error_message(name, wants, got)
-            for wrong, name, wants, got in (
-                (scored, "structure.modes", "be ratio or count, as a backend scores no channels", scored),
-                (found.block_criteria, "structure.block_criteria", "be empty, as a backend scores no blocks", "some"),
-                (found.round_to == DEVICE, "structure.round_to", "be a number, as a backend has no device", "device"),
-                (
-                    search.cost == LATENCY_COST,
-                    "search.cost",
-                    "follow from widths, as a backend has no device",
-                    "latency_ms",
-                ),
-                (settings.measure.predicts, "measure.latency_when", "be 'always', as a backend has no device", "front"),
-            )
-            if wrong
-        ],
-    )
-    topology = Topology.of(structure, "the structure")
-    if not topology.products and not topology.contractions:
-        remedy = "Run folders of earlier versions have none: discover the model again."
-        raise ConfigurationError(error_message("the structure", "hold multiply-adds", "none", remedy))
-    topology = topology.protected(found.protect).only(found.kinds)
-    if not topology.groups and not topology.blocks:
-        wants = f"have something of the kinds {', '.join(found.kinds)}"
-        raise ConfigurationError(error_message("the structure", wants, "nothing", "Set structure.kinds."))
-    return topology
 
 
 def _settled(settings: StudySettings, topology: Topology, *, scanned: bool, lineage: bool) -> StudySettings:

@@ -21,6 +21,7 @@ from autoprune.front.run import Run
 from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
+from autoprune.records.run_folder import STUDY
 from autoprune.search.ledger import STUDY_NAME, without_remarks
 from autoprune.search.storage import JOURNAL
 
@@ -46,12 +47,13 @@ def export_to_optuna(run: Run, storage: str, name: str = "") -> int:
 
     Raises:
         NotFoundError: The run has no trials yet.
-        ConfigurationError: The storage is not known, or holds a study of that name.
+        ConfigurationError: The storage is not known, lies in a run folder, or holds a study of that name.
         StorageError: The journal cannot be read, or the storage not be written.
     """
     path = run.folder.path / JOURNAL
     if not path.is_file():
         raise NotFoundError(error_message("a run to export", f"hold {JOURNAL}", f"{run.folder.path} without it"))
+    _check_apart(storage)
     name, records = name or run.name, {record.number: record for record in run.records}
     with without_remarks():
         source = _read(path)
@@ -66,6 +68,14 @@ def export_to_optuna(run: Run, storage: str, name: str = "") -> int:
             except BaseException:
                 optuna.delete_study(study_name=name, storage=target)  # no half study stays
                 raise
+
+
+def _check_apart(storage: str) -> None:
+    """Refuse the journal of a run, whose trials are the run's own."""
+    target = Path(storage)
+    if "://" not in storage and (target.resolve().parent / STUDY).exists():
+        got = f"{shorten(storage)}, in a run folder"
+        raise ConfigurationError(error_message("--storage", "lie outside run folders", got, "Name another file."))
 
 
 def _read(path: Path) -> optuna.Study:

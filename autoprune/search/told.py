@@ -6,13 +6,16 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
+from typing import Annotated
 
+from autoprune.display import shorten
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.resolved import ResolvedPlan
-from autoprune.plan.validation import is_finite, is_non_negative
+from autoprune.plan.rules import PART, Rule, at_least, check_fields
+from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, HIGHEST, Latency, Measurement
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 from autoprune.records.work import Work
@@ -22,6 +25,19 @@ from autoprune.structure.topology import Topology
 
 #: A cost, or a cost and its standard error, which latencies have.
 Told = float | tuple[float, float]
+#: Rules of the details of a trial.
+_KEPT = Rule(
+    holds=lambda value: isinstance(value, Mapping) and all(map(_are_indices, value.values())),
+    wants="have one or more indices >= 0 for each group",
+)
+_SECONDS = Rule(
+    holds=lambda value: isinstance(value, Mapping) and all(map(is_non_negative, value.values())),
+    wants="have a finite number >= 0 for each phase",
+)
+_RUNGS = Rule(
+    holds=lambda value: isinstance(value, tuple | list) and all(map(_is_rung, value)),
+    wants="be pairs of a share in [0, 1) and a quality",
+)
 #: Half the width of a 95 % interval in standard errors.
 _HALF_WIDTH = NormalDist().inv_cdf(0.975)
 
@@ -44,23 +60,16 @@ class Details:
         1.0
     """
 
-    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    trained: int = 0
-    forward: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    rungs: tuple[tuple[float, float], ...] = ()
-    fidelity: float = 1.0
-    note: str = ""
+    kept: Annotated[Mapping[str, tuple[int, ...]], _KEPT] = field(default_factory=dict)
+    trained: Annotated[int, at_least(0)] = 0
+    forward: Annotated[int, at_least(0)] = 0
+    seconds: Annotated[Mapping[str, float], _SECONDS] = field(default_factory=dict)
+    rungs: Annotated[tuple[tuple[float, float], ...], _RUNGS] = ()
+    fidelity: Annotated[float, PART] = 1.0
+    note: Annotated[str, Rule(holds=lambda value: isinstance(value, str), wants="be a text")] = ""
 
     def __post_init__(self) -> None:
-        faults = [
-            error_message(name, "be an integer >= 0", repr(getattr(self, name)))
-            for name in ("trained", "forward")
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0
-        ]
-        if not (is_finite(self.fidelity) and 0 < self.fidelity <= 1):
-            faults.append(error_message("fidelity", "lie in (0, 1]", repr(self.fidelity)))
-        raise_all("the details of a trial", faults)
+        check_fields("the details of a trial", self)
 
     def result(self, measurement: Measurement, plan: ResolvedPlan, topology: Topology) -> Result:
         """Return the outcome of a trial.
@@ -75,10 +84,19 @@ class Details:
 
         Raises:
             SurgeryError: Channels are kept that the model does not have.
+            ConfigurationError: More or fewer channels are kept than the plan says.
         """
         planned = plan.first_channels
         kept = KeptChannels(groups={**planned.groups, **self.kept}, dropped=planned.dropped)
         kept.check(topology)
+        raise_all(
+            "the details of a trial",
+            [
+                error_message(f"kept channels of {name}", f"be {planned.widths[name]}, as in the plan", f"{width}")
+                for name, width in kept.widths.items()
+                if width != planned.widths[name]
+            ],
+        )
         return Result(
             measurement=measurement,
             kept=kept,
@@ -144,18 +162,38 @@ class Numbers:
         known, metrics = problem.costs, problem.further_metrics
         _refuse_unknown("a cost", self.costs, known)
         _refuse_unknown("a metric", self.metrics, metrics)
-        if not is_finite(self.quality):
+        if not _is_number(self.quality):
             remedy = "Tell a trial without a quality by tell_failed."
-            yield error_message("the quality", "be a finite number", repr(self.quality), remedy)
-        if not is_non_negative(self.quality_error):
-            yield error_message("quality_error", "be a finite number >= 0", repr(self.quality_error))
+            yield error_message(
+                "the quality", f"be a finite number below {HIGHEST:g}", shorten(repr(self.quality)), remedy
+            )
+        if not (_is_number(self.quality_error) and self.quality_error >= 0):
+            yield error_message("quality_error", "be a finite number >= 0", shorten(repr(self.quality_error)))
         for name, told in self.costs.items():
             yield from _faults_of_cost(name, told, timed=known[name].is_timed)
-        wrong = [name for name, value in self.metrics.items() if not is_finite(value)]
-        yield from (error_message(f"the metric {name}", "be a finite number", self.metrics[name]) for name in wrong)
+        wrong = [name for name, value in self.metrics.items() if not _is_number(value)]
+        yield from (
+            error_message(f"the metric {name}", "be a finite number", shorten(repr(self.metrics[name])))
+            for name in wrong
+        )
         missing = [name for name in _wanted(problem) if name not in self.costs and name not in self.metrics]
         for name in missing:
             yield error_message("the numbers of a trial", f"have {name}, an objective or limit", "none")
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value is a number of reasonable size."""
+    return is_finite(value) and abs(value) < HIGHEST  # type: ignore[arg-type]  # a number by then
+
+
+def _are_indices(value: object) -> bool:
+    return isinstance(value, tuple | list | range) and len(value) > 0 and all(map(is_count, value))
+
+
+def _is_rung(value: object) -> bool:
+    return (
+        isinstance(value, tuple | list) and len(value) == 2 and is_share(value[0]) and isinstance(value[1], int | float)
+    )
 
 
 def _refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:
@@ -173,13 +211,14 @@ def _wanted(problem: Problem) -> Iterator[str]:
 
 
 def _faults_of_cost(name: str, told: Told, *, timed: bool) -> Iterator[str]:
-    wants = "be a finite number > 0, or such a number and its standard error" if timed else "be a finite number >= 0"
+    above = "be a finite number > 0, or such a number and its standard error, which is no larger"
+    wants = above if timed else "be a finite number >= 0"
     if isinstance(told, tuple):
-        right = timed and len(told) == 2 and all(is_non_negative(one) for one in told) and told[0] > 0
+        right = timed and len(told) == 2 and all(map(_is_number, told)) and 0 <= told[1] <= told[0] != 0
     else:
-        right = is_non_negative(told) and (told > 0 or not timed)
+        right = _is_number(told) and (told > 0 or (told == 0 and not timed))
     if not right:
-        yield error_message(f"the cost {name}", wants, repr(told))
+        yield error_message(f"the cost {name}", wants, shorten(repr(told)))
 
 
 def _number(told: Told) -> float:

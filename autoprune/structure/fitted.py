@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from autoprune.display import LARGEST_INTEGER, shorten
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.products import Product, TensorInfo
@@ -71,11 +72,15 @@ class _Fit:
         """Call the function, float [costs]."""
         names = (group.name for group in self.groups)
         found = self.costs(dict(zip(names, widths.tolist(), strict=True)), dropped)
-        missing = [name for name in ("multiply_adds", "parameters") if name not in found]
-        if missing:
-            raise ConfigurationError(error_message("the costs of a structure", f"have {missing[0]}", dict(found)))
+        if not isinstance(found, Mapping) or not {"multiply_adds", "parameters"} <= found.keys():
+            wants = "return multiply_adds and parameters, by name"
+            raise ConfigurationError(error_message("a cost function", wants, shorten(repr(found))))
         given = {"size_bytes": _ITEM_BYTES * found["parameters"], **found}
-        return np.array([given[name] for name in STRUCTURE_COSTS], dtype=np.float64)
+        costs = np.array([given[name] for name in STRUCTURE_COSTS], dtype=np.float64)
+        if not (np.abs(costs) < LARGEST_INTEGER).all():
+            got = shorten(repr(dict(found)))
+            raise ConfigurationError(error_message("a cost function", "return numbers below 2^63", got))
+        return costs
 
     def lowered(self, *groups: int) -> np.ndarray:
         """Return the function where some groups are narrow and all others are whole."""

@@ -96,7 +96,15 @@ def test_the_answer_is_the_choice_of_the_front(runs: LiveRuns) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"max_nothing": 1}, {"max_latency_ms": 1e-9}, {"max_quality": 0.5}, {"max_drop": -1}]
+    "limits",
+    [
+        {"max_nothing": 1},
+        {"max_latency_ms": 1e-9},
+        {"max_quality": 0.5},
+        {"max_drop": -1},
+        {"max_drop": -(10**400)},
+        {"max_multiply_adds": 1e-320},
+    ],
 )
 def test_limits_that_nothing_keeps_are_a_sentence(runs: LiveRuns, limits: dict[str, float]) -> None:
     marks, parts = answer(runs.runs[0].now, 0, {"limits": limits})

@@ -140,3 +140,11 @@ def test_a_run_without_a_readable_journal_is_refused(out: Path, tmp_path: Path) 
     with pytest.raises(StorageError, match="be a journal of trials"):
         export_to_optuna(autoprune.Run.open(moved), str(tmp_path / "x.log"))
     assert run.records
+
+
+def test_a_run_is_not_exported_into_the_journal_of_a_run(out: Path) -> None:
+    journal = out / "journal.log"
+    before = journal.read_bytes()
+    with pytest.raises(ConfigurationError, match="--storage must lie outside run folders"):
+        export_to_optuna(autoprune.Run.open(out), str(journal))
+    assert journal.read_bytes() == before

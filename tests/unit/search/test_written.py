@@ -14,6 +14,7 @@ from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 from autoprune.structure.written import Block, Group, Layer, structure_of_layers
 
+NAN = float("nan")
 GROUPS = [Group(name=f"g{number}", channels=8 * (1 + number % 3), least=1 + number % 2) for number in range(7)]
 
 
@@ -65,7 +66,10 @@ def test_what_is_no_sum_of_products_is_refused(function: object, blocks: tuple[s
         (lambda: structure_of_layers([Group(name="a", channels=4)], [Layer(name="x")]), "group 'a' must be in some"),
         (lambda: structure_of_layers([], [Layer(name="x", groups=("a",))]), "the groups of layer 'x'"),
         (lambda: structure_of_layers([], [Layer(name="x")], [Block(name="b", layers=("y",))]), "but got 'y'"),
-        (lambda: structure_of_costs(GROUPS, lambda w, _: {"parameters": 1}), "have multiply_adds"),
+        (lambda: structure_of_costs(GROUPS, lambda w, _: {"parameters": 1}), "return multiply_adds and parameters"),
+        (lambda: structure_of_costs(GROUPS, lambda *_: None), "return multiply_adds and parameters"),
+        (lambda: structure_of_costs(GROUPS, lambda *_: {"multiply_adds": NAN, "parameters": 1}), "numbers below"),
+        (lambda: structure_of_costs(GROUPS, lambda *_: {"multiply_adds": 1e30, "parameters": 1}), "numbers below"),
         (
             lambda: structure_of_costs(GROUPS, lambda w, _: {"multiply_adds": 1, "parameters": w["g0"]}),
             "'g1' must change",
