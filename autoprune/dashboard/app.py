@@ -20,7 +20,7 @@ from autoprune.dashboard.live import LiveRuns, Snapshot
 from autoprune.dashboard.page import STORES, index_page, layout
 from autoprune.dashboard.understanding import understand
 from autoprune.display import printable_line
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, UnknownNameError
 from autoprune.front.run_state import duration_text
 
 #: Key of a candidate, as a client gives it.
@@ -178,8 +178,10 @@ def _write(one: Snapshot, number: int, wanted: Mapping[str, object]) -> str:
     if name == "mark":
         one.run.mark(number)
         return f"Candidate {number} is marked as chosen, in the run folder."
-    one.run.mark(None)
-    return "No candidate is marked as chosen any more."
+    if name == "unmark":
+        one.run.mark(None)
+        return "No candidate is marked as chosen any more."
+    raise UnknownNameError("what is done with a candidate", name, ("note", "mark", "unmark"))
 
 
 def candidate(runs: LiveRuns, key: object) -> tuple[int, int] | None:

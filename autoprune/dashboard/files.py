@@ -11,8 +11,9 @@ from flask import Response
 
 from autoprune.dashboard.downloads import Download, candidate_file, table_file
 from autoprune.dashboard.live import LiveRuns
-from autoprune.display import printable_line
-from autoprune.errors import AutopruneError
+from autoprune.display import printable_line, shorten
+from autoprune.errors import AutopruneError, NotFoundError, error_message
+from autoprune.front.run import Run
 from autoprune.report.theme import static_text, stylesheet
 
 #: Seconds for which a browser may keep a script whose address changes with its content.
@@ -31,13 +32,22 @@ def serve_files(app: Dash, runs: LiveRuns) -> None:
     _serve_texts(app)
 
     def of_candidate(run: int, kind: str, number: int) -> Response:
-        return _sent(lambda: candidate_file(runs.runs[runs.place(run)].now.run, kind, number))
+        return _sent(lambda: candidate_file(_run(runs, run), kind, number))
 
     def of_run(run: int) -> Response:
-        return _sent(lambda: table_file(runs.runs[runs.place(run)].now.run))
+        return _sent(lambda: table_file(_run(runs, run)))
 
     app.server.add_url_rule("/download/<int:run>/<kind>/<int:number>", view_func=of_candidate)
     app.server.add_url_rule("/download/<int:run>/candidates.csv", view_func=of_run)
+
+
+def _run(runs: LiveRuns, place: int) -> Run:
+    """Look up a run by its position; a file of another run would be taken for one of the run that was asked for."""
+    if place >= len(runs.runs):
+        raise NotFoundError(
+            error_message("a run", f"be one of the {len(runs.runs)} that are shown", shorten(str(place)))
+        )
+    return runs.runs[place].now.run
 
 
 def _sent(make: Callable[[], Download]) -> Response:

@@ -154,6 +154,8 @@ def edit_annotations(folder: Path, change: Callable[[Annotations], Annotations])
         StorageError: The file cannot be read or written; it stays as it was. Or another process holds its lock.
     """
     path, lock = folder / ANNOTATIONS, FileLock(folder / LOCK)
+    if not folder.is_dir():  # a lock would make it, in place of a run that was moved
+        raise StorageError(error_message("annotations", "lie in a run folder", f"{folder}, which does not exist"))
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:

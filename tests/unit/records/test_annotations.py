@@ -136,3 +136,12 @@ def test_numbers_are_json_keys(tmp_path: Path) -> None:
     assert [*json.loads((tmp_path / ANNOTATIONS).read_text())["notes"]] == ["9", "10"]
     assert [*read_annotations(tmp_path).notes] == [9, 10]
     assert read_annotations(tmp_path).lines() == ["Note on candidate 9: nine", "Note on candidate 10: ten"]
+
+
+def test_a_run_that_was_moved_is_not_begun_again_by_a_note(run: Run, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", run.records)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(StorageError, match="which does not exist"):
+        run.annotate("lost", 1)
+    assert not run.folder.path.exists()

@@ -1,0 +1,51 @@
+"""What the dashboard answers to requests that its own page would not send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from autoprune.dashboard.app import make_app
+from autoprune.dashboard.files import serve_files
+from autoprune.dashboard.guard import Access
+from autoprune.dashboard.live import LiveRuns
+from tests.browser.recorded import recorded_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> LiveRuns:
+    recorded_run(tmp_path / "run", 6)
+    return LiveRuns([tmp_path / "run"])
+
+
+@pytest.fixture
+def client(runs: LiveRuns) -> FlaskClient:
+    app = make_app(runs, Access.of("127.0.0.1"))
+    serve_files(app, runs)
+    return app.server.test_client()  # type: ignore[no-any-return]
+
+
+def act(client: FlaskClient, **wanted: str) -> str:
+    change = {"id": "act", "property": "data", "value": wanted}
+    outputs = {"id": "acted", "property": "data"}
+    request = {"output": "acted.data", "outputs": outputs, "inputs": [change], "changedPropIds": ["act.data"]}
+    found = client.post("/_dash-update-component", json=request).get_json()
+    return str(found["response"]["acted"]["data"]["said"])
+
+
+def test_an_unknown_act_changes_nothing(client: FlaskClient, runs: LiveRuns) -> None:
+    assert "is marked" in act(client, key="0.2", name="mark")
+    for odd in ({"key": "0.2"}, {"key": "0.2", "name": "remove"}):
+        assert "must be one of mark, note, unmark" in act(client, **odd)
+    assert runs.runs[0].now.run.annotations.chosen == 2
+    assert "No candidate" in act(client, key="0.2", name="unmark")
+    assert runs.runs[0].now.run.annotations.chosen is None
+
+
+def test_a_file_of_an_unknown_run_is_not_that_of_another(client: FlaskClient) -> None:
+    assert client.get("/download/0/plan/2").status_code == 200
+    for path in ("/download/1/plan/2", "/download/7/candidates.csv", f"/download/{10**30}/plan/2"):
+        found = client.get(path)
+        assert (found.status_code, "a run must be one of the 1" in found.text) == (404, True)
