@@ -12,8 +12,8 @@
     look();
   });
 
-  /* Draw a figure into an element. */
-  board.draw = (place, data, layout) => whenReady.then(() => window.Plotly.react(
+  /* Draw a figure into an element, as high as the element. */
+  board.draw = (place, data, { height, ...layout }) => whenReady.then(() => window.Plotly.react(
     place, data, { ...layout, template: window.autopruneTheme.template(), autosize: true }, CONFIG));
 
   /* Figures of sections are written into the page as JSON; they are drawn when they come in sight. */

@@ -19,7 +19,8 @@
 
   /* Labels of the figure are written for plotly; those of the columns are plain. */
   const called = ({ name, label }) => {
-    const text = board.columns.has(name) ? board.columns.get(name).short : label;
+    const full = board.columns.has(name) ? board.columns.get(name).short : label;
+    const text = full.length > 17 ? full.replace(/ \([^()]*\)$/, "") : full;
     return text.length > 17 ? `${text.slice(0, 16)}…` : text;
   };
 
