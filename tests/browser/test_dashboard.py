@@ -174,6 +174,16 @@ def test_axe_finds_no_serious_fault(opened: Opened, address: str, scheme: str) -
         assert not said, f"{tab}: {said}"
 
 
+@pytest.mark.parametrize("view", ["2d", "3d"])
+def test_the_chart_is_as_high_as_its_place(view: str, opened: Opened, address: str) -> None:
+    page = opened(f"{address}?view={view}", width=420)
+    heights = page.evaluate("""() => {
+      const gd = document.getElementById("plot-front");
+      return [gd._fullLayout.height, gd.clientHeight];
+    }""")
+    assert heights[0] == heights[1]
+
+
 @pytest.mark.parametrize("width", [420, 1024])
 def test_a_narrow_page_does_not_scroll_sideways(opened: Opened, address: str, width: int) -> None:
     page = opened(f"{address}?pin=0.7,0.10&open=0.7", width=width)

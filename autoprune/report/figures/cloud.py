@@ -59,7 +59,10 @@ def cloud(
         traces.append(trace)
     scene = {f"{axis}axis": _axis(front, quantity) for axis, quantity in zip("xyz", axes, strict=True)}
     layout: Properties = {
-        "scene": {**scene, "camera": {"eye": {"x": 1.45, "y": -1.45, "z": 0.7}, "center": {"x": 0, "y": 0, "z": -0.15}}},
+        "scene": {
+            **scene,
+            "camera": {"eye": {"x": 1.45, "y": -1.45, "z": 0.7}, "center": {"x": 0, "y": 0, "z": -0.15}},
+        },
         "height": 520,
         "uirevision": " ".join(names),
     }
