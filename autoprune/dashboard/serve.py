@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from autoprune.dashboard.compression import Compressed
 from autoprune.dashboard.files import serve_files
 from autoprune.dashboard.guard import Access, Guard
 from autoprune.dashboard.live import LiveRuns
+from autoprune.display import shorten
+from autoprune.errors import ConfigurationError, error_message
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,7 +34,7 @@ class Dashboard:
 
     Raises:
         AutopruneError: A folder holds no study that can be read.
-        OSError: The port is taken.
+        ConfigurationError: The server cannot listen there, as where the port is taken.
     """
 
     def __init__(
@@ -70,4 +73,24 @@ class _Quiet(WSGIRequestHandler):
 
 
 def _server(host: str, port: int, app: WSGIApplication) -> BaseWSGIServer:
+    _check_address(host, port)
     return make_server(host, port, app, threaded=True, request_handler=_Quiet)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be bound: werkzeug ends the process then, and deletes what lies at a path."""
+    fault: object = None
+    if "/" in host:
+        fault = "a path"
+    elif not 0 <= port < 2**16:
+        fault = "a port outside [0, 65535]"
+    else:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            socket.create_server((host, port), family=family).close()
+        except (OSError, UnicodeError) as error:
+            fault = error
+    if fault is not None:
+        remedy = "Name another --port, 0 for any free one, or an address of this machine by --host."
+        what = f"the address {shorten(host)}, port {port},"
+        raise ConfigurationError(error_message(what, "be free to listen to", fault, remedy))

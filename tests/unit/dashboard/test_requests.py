@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from autoprune.dashboard.app import make_app
 from autoprune.dashboard.files import serve_files
 from autoprune.dashboard.guard import Access
 from autoprune.dashboard.live import LiveRuns
+from autoprune.dashboard.serve import Dashboard
+from autoprune.errors import ConfigurationError
 from tests.browser.recorded import recorded_run
 
 
@@ -49,3 +52,16 @@ def test_a_file_of_an_unknown_run_is_not_that_of_another(client: FlaskClient) ->
     for path in ("/download/1/plan/2", "/download/7/candidates.csv", f"/download/{10**30}/plan/2"):
         found = client.get(path)
         assert (found.status_code, "a run must be one of the 1" in found.text) == (404, True)
+
+
+@pytest.mark.parametrize("host", ["unix://{file}", "no such host", "{taken}"])
+def test_an_address_that_cannot_be_bound_is_a_sentence(host: str, runs: LiveRuns, tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", runs.runs[0].now.run.folder.path
+    file.write_text("kept")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match="be free to listen to"):
+            Dashboard([folder], host=host.format(file=file, taken="127.0.0.1"), port=port)
+    with pytest.raises(ConfigurationError, match="a port outside"):
+        Dashboard([folder], port=-5)
+    assert file.read_text() == "kept"
