@@ -51,8 +51,12 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     limits = read_limits(given) if given else None
     run = Run.open(folder)
     found = run.front()
-    choice = None if knee else found.choice(limits, by, confidence)
-    record = found.knee() if choice is None else choice.record
+    if knee:
+        bend = found.knee_choice()
+        record, remarks = bend.choice.record, bend.remarks
+    else:
+        choice = found.choice(limits, by, confidence)
+        record, remarks = choice.record, choice.remarks
     noted = run.mark(record.number) if mark else run.annotations
-    show_candidate(found, record, () if choice is None else choice.remarks, noted)
+    show_candidate(found, record, remarks, noted)
     typer.echo(record.number)

@@ -92,7 +92,7 @@ class Lead:
         """Say by how much it is ahead, and whether that is more than the noise."""
         gaps = [self.by] if self.by == self.quality else [self.by, self.quality]
         said = "; ".join(gap.turned.text(self.confidence) for gap in gaps)
-        either = "" if self.is_certain or math.isnan(self.by.noise) or self.by.noise == 0 else ": either may be better"
+        either = ": either may be better" if 0 < self.by.noise >= abs(self.by.gain) else ""
         return f"The runner-up is candidate {self.over.number}: {said}{either}."
 
 

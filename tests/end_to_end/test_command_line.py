@@ -174,6 +174,7 @@ def test_choose_the_knee(out: Path) -> None:
     answer = command("choose", out, "--knee")
     assert answer.code == 0
     assert int(answer.out) == front(out).knee().number
+    assert "The runner-up is candidate " in answer.err
     both = command("choose", out, "--knee", "--max-drop", 0.1)
     assert both.code == 2
     assert "a choice must be by limits or by --knee, but got both." in both.sentence

@@ -13,6 +13,7 @@ from autoprune.errors import ConfigurationError, SelectionError
 from autoprune.front.choice import drop_text, optimism_text
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
+from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
@@ -229,6 +230,14 @@ def test_the_knee_says_what_is_luck() -> None:
     assert found.choice.record is front_of(RECORDS).knee()
     assert found.choice.optimism is not None
     assert found.ahead is not None
+
+
+def test_a_runner_up_that_is_surely_better_in_one_number_is_not_called_a_tie() -> None:
+    """The knee may come before a candidate that is better in quality by more than the noise, but costs more."""
+    check = LimitCheck(problem=problem_of(), dense=DENSE, limits=Limits())
+    said = compare_leaders(WORSE, DENSE, check, "quality").sentence
+    assert "more than the noise" in said
+    assert "either" not in said
 
 
 # ---- optimism
