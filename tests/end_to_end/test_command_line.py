@@ -184,7 +184,7 @@ def test_choose_when_none_is_within(out: Path) -> None:
     answer = command("choose", out, "--max-size-bytes", 1)
     assert answer.code == 2
     assert answer.out == ""
-    assert "a candidate must keep to max_size_bytes 1.0, but got none; the nearest is candidate" in answer.sentence
+    assert "a candidate must keep to max_size_bytes 1, but got none; the nearest is candidate" in answer.sentence
     smallest = min(front(out).members, key=lambda record: record.search.size_bytes)
     assert f"candidate {smallest.number} " in answer.sentence
 
