@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import BaseTrial
 
+from autoprune.display import shorten
+from autoprune.errors import error_message, raise_all
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.validation import is_finite
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.space.optimizers import resolve_optimizers
 from autoprune.search.space.parameter import ParameterValue
@@ -81,7 +84,17 @@ class PruningSpace:
 
         Returns:
             The plan.
+
+        Raises:
+            ConfigurationError: A parameter of the space is missing, or its value is none of its kind.
         """
+        given = parameters if isinstance(parameters, Mapping) else {}
+        faults = [
+            error_message(f"the parameter {name!r}", wants, shorten(repr(given[name])) if name in given else "none")
+            for name, distribution in self.distributions.items()
+            if (wants := _wanted(distribution, given.get(name)))
+        ]
+        raise_all("the parameters of a plan", faults)
         return self._space.decode(parameters, seed=seed)
 
     def parameters(self, plan: PruningPlan) -> dict[str, ParameterValue]:
@@ -102,3 +115,10 @@ class PruningSpace:
             The plan.
         """
         return dense_plan(self.settings, self.topology, 0)
+
+
+def _wanted(distribution: BaseDistribution, value: object) -> str:
+    """Say what a wrong value must be; "" for a right one. Numbers out of their range are clipped."""
+    if isinstance(distribution, CategoricalDistribution):
+        return "" if value in distribution.choices else f"be one of {', '.join(map(repr, distribution.choices))}"
+    return "" if is_finite(value) else "be a finite number"

@@ -11,6 +11,7 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError
+from autoprune.plan.resolved import ResolvedPlan
 from studies.backend_torch_pruning import search as torch_pruning_study
 from studies.digits.study import Block, DigitNet
 from studies.own_optuna_study import search as own_study
@@ -87,6 +88,26 @@ def test_a_plan_is_applied_without_data() -> None:
     ):
         with pytest.raises(ConfigurationError, match=message):
             autoprune.apply(wrong, model, inputs, topology=topology)
+    resolved = ResolvedPlan.of(space.dense(), topology)
+    with pytest.raises(ConfigurationError, match="a plan to apply must be a PruningPlan, but got ResolvedPlan"):
+        autoprune.apply(resolved, model, inputs)  # type: ignore[arg-type]
+    narrow = autoprune.apply(autoprune.PruningPlan(groups=groups), model, inputs)
+    with pytest.raises(ConfigurationError, match="the topology must be that of the model"):
+        autoprune.apply(space.dense(), narrow, inputs, topology=topology)
+
+
+def test_parameters_that_are_none_of_the_space_are_told() -> None:
+    groups = [autoprune.Group(name="a", channels=16)]
+    space = autoprune.PruningSpace(autoprune.structure_of_layers(groups, [autoprune.Layer(name="a", groups=("a",))]))
+    right = space.parameters(space.dense())
+    assert space.plan({**right, "learning_rate": 0.1}) == space.dense()  # another parameter of the study
+    for wrong, message in (
+        ({}, "the parameter 'budget' must be a finite number, but got none"),
+        ({**right, "budget": float("nan")}, "the parameter 'budget' must be a finite number, but got nan"),
+        ({**right, "budget": "half"}, "the parameter 'budget' must be a finite number, but got 'half'"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            space.plan(wrong)  # type: ignore[arg-type]
 
 
 def test_a_device_elsewhere_times_the_candidates(tmp_path: Path) -> None:
