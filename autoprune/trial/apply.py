@@ -87,9 +87,7 @@ def apply(
         Linear(in_features=4, out_features=4, bias=True)
     """
     module = module_of(model)
-    if not isinstance(plan, PruningPlan):
-        remedy = "A proposal of a search has one in `plan.asked`."
-        raise ConfigurationError(error_message("a plan to apply", "be a PruningPlan", type(plan).__name__, remedy))
+    _check_class(plan)
     found = discover(module, inputs) if topology is None else topology
     _check_topology(found, module)
     _check(plan, found)
@@ -99,11 +97,16 @@ def apply(
     return cut(module, found, select_channels(resolved, found, signals)).eval()
 
 
+def _check_class(plan: object) -> None:
+    if not isinstance(plan, PruningPlan):
+        remedy = "A proposal of a search has one in `plan.asked`."
+        raise ConfigurationError(error_message("a plan to apply", "be a PruningPlan", type(plan).__name__, remedy))
+
+
 def _check_topology(topology: Topology, model: nn.Module) -> None:
     tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    wrong = [
-        name for name, tensor in tensors if name in topology.tensors and tensor.shape != topology.tensors[name].shape
-    ]
+    known = topology.tensors
+    wrong = [name for name, tensor in tensors if name in known and tensor.shape != known[name].shape]
     if wrong:
         got = f"that of a model with other shapes of {', '.join(wrong[:5])}"
         raise ConfigurationError(error_message("the topology", "be that of the model", got, "Discover this model."))

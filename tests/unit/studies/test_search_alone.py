@@ -100,7 +100,7 @@ def test_parameters_that_are_none_of_the_space_are_told() -> None:
     groups = [autoprune.Group(name="a", channels=16)]
     space = autoprune.PruningSpace(autoprune.structure_of_layers(groups, [autoprune.Layer(name="a", groups=("a",))]))
     right = space.parameters(space.dense())
-    assert space.plan({**right, "learning_rate": 0.1}) == space.dense()  # another parameter of the study
+    assert space.plan({**right, "dropout": 0.1}) == space.plan(right)  # another parameter of the study
     for wrong, message in (
         ({}, "the parameter 'budget' must be a finite number, but got none"),
         ({**right, "budget": float("nan")}, "the parameter 'budget' must be a finite number, but got nan"),
