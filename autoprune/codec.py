@@ -37,7 +37,7 @@ from autoprune._json_values import (
     union_of,
 )
 from autoprune.display import describe_value, shorten
-from autoprune.errors import AutopruneError, StorageError, UnknownNameError, error_message
+from autoprune.errors import AutopruneError, LaterVersionError, StorageError, UnknownNameError, error_message
 
 T = TypeVar("T")
 #: Most bytes of a JSON file: the largest that is ever written, the structure of a large model, has a tenth of them.
@@ -119,7 +119,8 @@ def from_plain(kind: type[T], data: object, where: str, raises: type[AutopruneEr
         faults = below("", misfit)
     path, error = faults[0]
     if isinstance(error, _VersionError):
-        raise raises(f"{where}: {error.located(path)}.")
+        of_later = error.is_later and raises is StorageError
+        raise (LaterVersionError if of_later else raises)(f"{where}: {error.located(path)}.")
     if len(faults) == 1 and not path and where == STORED_FORMATS[kind].what and isinstance(error, raises):
         raise error  # its message names the whole already
     told = "; ".join(_told(path, error) for path, error in faults[:_TOLD])
@@ -261,6 +262,8 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> str:
 class _VersionError(WrongValueError):
     """Version that cannot be read; other faults follow from it."""
 
+    is_later = False
+
     def located(self, path: str) -> str:
         where = f"{path.removeprefix('.')}: its" if path else "its"
         return f"{where} version must {self.expected}, but got {self.got}"
@@ -343,9 +346,8 @@ def _version(given: Mapping[str, object], form: Format) -> int:
     if type(found) is not int or not 1 <= found <= form.version:
         later = type(found) is int and found > form.version
         expected = f"be 1 to {form.version}" if form.version > 1 else "be 1"
-        wrong = _VersionError(
-            expected, f"{describe_value(found)}. Upgrade autoprune" if later else describe_value(found)
-        )
+        wrong = _VersionError(expected, f"{describe_value(found)}{'. Upgrade autoprune' if later else ''}")
+        wrong.is_later = later
         raise MisfitError([("", wrong)])
     return found
 

@@ -126,6 +126,10 @@ class StorageError(AutopruneError):
     """File of a run that cannot be read or written."""
 
 
+class LaterVersionError(StorageError):
+    """File of a run that a later version of autoprune wrote: it is whole, and nothing may take it for broken."""
+
+
 def error_message(what: str, expected: str, got: object, remedy: str = "") -> str:
     """Build the sentence that messages about values follow: "<what> must <expected>, but got <got>. <remedy>".
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoprune.errors import StorageError, plain_text
+from autoprune.errors import LaterVersionError, StorageError, plain_text
 
 _COMMAND = "autoprune doctor"
 
@@ -24,6 +24,8 @@ def advises_doctor(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except LaterVersionError:  # nothing is broken
+        raise
     except StorageError as error:
         if _COMMAND in str(error):
             raise

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from autoprune.codec import load_dataclass, read_bytes
 from autoprune.display import shorten
-from autoprune.errors import AutopruneError, NotFoundError, StorageError, error_message
+from autoprune.errors import AutopruneError, LaterVersionError, NotFoundError, StorageError, error_message
 from autoprune.records.annotations import ANNOTATIONS, Annotations
 from autoprune.records.atomic import cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import CandidateRecord
@@ -85,6 +85,7 @@ def examine(path: str | Path, *, dry_run: bool = False) -> list[Finding]:
     Raises:
         NotFoundError: There is no run folder.
         StudyConflictError: Another process runs it.
+        LaterVersionError: A file is of a later version; nothing is changed.
         StorageError: The folder cannot be written.
     """
     folder = RunFolder(Path(path).absolute())
@@ -168,6 +169,8 @@ class _Examination:
         """Find a broken manifest, without which nothing can be read."""
         try:
             self.manifest = self.folder.read_study()
+        except LaterVersionError:
+            raise
         except AutopruneError as error:
             yield Finding(place=STUDY, fault=_said(error), repair="")
 
@@ -188,6 +191,8 @@ class _Examination:
         if path.exists():
             try:
                 read(path)
+            except LaterVersionError:
+                raise
             except AutopruneError as error:
                 yield self.moved(path, _said(error), then)
 
@@ -206,6 +211,8 @@ class _Examination:
             return
         try:
             record = CandidateRecord.from_json(read_bytes(path / RECORD), where=RECORD)
+        except LaterVersionError:
+            raise
         except StorageError as error:
             yield self.moved(path, _said(error), again)
             return

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.errors import ConfigurationError
+from autoprune.errors import ConfigurationError, LaterVersionError
 from autoprune.search.backend import SearchBackend
+from autoprune.search.doctor import examine
 from autoprune.search.told import Details
 from autoprune.structure.written import Group, Layer, structure_of_layers
 from tests.unit.search.test_backend import settings, structure
@@ -41,6 +42,20 @@ def test_what_could_not_be_read_again_is_not_stored(tmp_path: Path, given: dict[
         assert not backend.run.records
         backend.tell(dense, quality=0.5)
     assert len(autoprune.Run.open(tmp_path / "run").records) == 1
+
+
+@pytest.mark.parametrize("name", ["study.json", "annotations.json", "candidates/00001/candidate.json"])
+def test_the_doctor_leaves_what_a_later_version_wrote(name: str, tmp_path: Path) -> None:
+    with SearchBackend(structure(), settings(trials=2), tmp_path / "run") as backend:
+        while (proposal := backend.ask()) is not None:
+            backend.tell(proposal, quality=0.5)
+    (tmp_path / "run" / name).write_text('{"version": 99}')
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(LaterVersionError, match=r"but got 99\. Upgrade autoprune\.$"):
+        examine(tmp_path / "run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    with pytest.raises(LaterVersionError, match=r"Upgrade autoprune\.$"):  # and nothing leads to the doctor
+        _ = autoprune.Run.open(tmp_path / "run").annotations
 
 
 def test_values_of_other_classes_are_told_apart() -> None:
