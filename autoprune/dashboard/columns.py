@@ -17,8 +17,8 @@ from autoprune.records.objectives import QUALITY
 from autoprune.records.origins import Origin
 from autoprune.report.figure import Properties
 
-#: Significant digits of a number that is sent: more than are shown.
-_DIGITS = 6
+#: Significant digits of a number that is sent: those of a float32, so that the page rounds it as the command line does.
+_DIGITS = 9
 
 
 def key_of(run: int, number: int) -> str:

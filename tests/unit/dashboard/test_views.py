@@ -7,6 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dash import html
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from autoprune.cli.app import app as command_line
 from autoprune.dashboard.answer import answer, candidate_facts
 from autoprune.dashboard.app import candidate
 from autoprune.dashboard.charts import front_chart, parallel_chart
-from autoprune.dashboard.columns import table_data
+from autoprune.dashboard.columns import compact, table_data
 from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.compression import Compressed
 from autoprune.dashboard.details import details
@@ -155,3 +156,9 @@ def test_without_dash_the_command_says_what_to_install(tmp_path: Path, monkeypat
 def test_no_difference_has_no_minus() -> None:
     same = record(1, measurement(0.9 - 1e-9, 500))
     assert candidate_facts(front_of([dense(), same]), same)[0][0] == "+0.0000"
+
+
+def test_numbers_are_sent_so_that_they_are_rounded_as_in_tables() -> None:
+    measured = 0.961150050163269
+    (sent,) = compact(np.array([measured]))
+    assert f"{sent:.4f}" == f"{measured:.4f}" == "0.9612"
