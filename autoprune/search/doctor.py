@@ -97,7 +97,12 @@ def examine(path: str | Path, *, dry_run: bool = False) -> list[Finding]:
         _mend(folder, found)
     lock = folder.path / RUN_LOCK
     guarded = not dry_run or (lock.is_file() and not lock.is_symlink())
-    with exclusive(folder.path) if guarded else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(folder.path) if guarded else contextlib.nullcontext())
+        except StorageError:
+            if not dry_run:  # a folder that cannot be written can be looked at
+                raise
         rest = [*_Examination(folder).findings()]
         if not dry_run:
             _mend(folder, rest)

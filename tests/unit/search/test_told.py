@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import autoprune
-from autoprune.errors import ConfigurationError, LaterVersionError
+from autoprune.errors import ConfigurationError, LaterVersionError, StorageError
 from autoprune.search.backend import SearchBackend
 from autoprune.search.doctor import examine
 from autoprune.search.told import Details
@@ -56,6 +58,20 @@ def test_the_doctor_leaves_what_a_later_version_wrote(name: str, tmp_path: Path)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     with pytest.raises(LaterVersionError, match=r"Upgrade autoprune\.$"):  # and nothing leads to the doctor
         _ = autoprune.Run.open(tmp_path / "run").annotations
+
+
+def test_the_doctor_looks_at_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SearchBackend(structure(), settings(trials=2), tmp_path / "run"):
+        pass
+    (tmp_path / "run" / "annotations.json").write_text("{")
+
+    def acquire(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert [one.place for one in examine(tmp_path / "run", dry_run=True)] == ["annotations.json"]
+    with pytest.raises(StorageError, match="cannot be written"):
+        examine(tmp_path / "run")
 
 
 def test_values_of_other_classes_are_told_apart() -> None:
