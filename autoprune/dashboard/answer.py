@@ -118,7 +118,9 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
         gain = front.gain(record)
         margin = quantile(0.975) * difference_error(record.search, dense.search)
         note = f"± {margin:.4f}" if margin > 0 else ""
-        found.append((signed_text(gain), f"{printable_line(front.metric, 40)} against dense", note))
+        found.append(
+            (signed_text(problem.quality.change(gain)), f"{printable_line(front.metric, 40)} against dense", note)
+        )
     for cost in problem.costs.values():
         compared = cost.comparison(record.search)
         if compared is not None:

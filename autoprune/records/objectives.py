@@ -144,6 +144,17 @@ class Objective:
         """
         return self.loss(before) - self.loss(value)
 
+    def change(self, gain: float) -> float:
+        """Return by how much the number itself differs where it is better by a gain.
+
+        Args:
+            gain: Result of `gain`.
+
+        Returns:
+            The difference; below 0 where lower is better and the gain is above 0.
+        """
+        return gain if self.better == "higher" else -gain
+
     def best(self, values: Iterable[float]) -> float:
         """Find the best number.
 

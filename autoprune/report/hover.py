@@ -41,7 +41,9 @@ def hover_texts(front: Front, only: Container[int] | None = None) -> list[str]:
         lines = [_who(front, record), *_quality(front, record)]
         if dense is not None and record is not dense:
             gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
-            lines.append(f"{signed_text(gain)} against dense; up to {noise[place]:.4f} is noise")
+            lines.append(
+                f"{signed_text(front.problem.quality.change(gain))} against dense; up to {noise[place]:.4f} is noise"
+            )
         lines += [text for cost in costs if (text := _cost(cost, record, dense, wholes[cost.name]))]
         texts.append(hover(lines))
     return texts

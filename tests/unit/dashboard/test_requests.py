@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from autoprune.dashboard.answer import candidate_facts
 from autoprune.dashboard.app import make_app
 from autoprune.dashboard.files import serve_files
 from autoprune.dashboard.guard import Access
 from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.serve import Dashboard
 from autoprune.errors import ConfigurationError
+from autoprune.front.front import Front
+from autoprune.report.hover import hover_texts
 from tests.browser.recorded import recorded_run
+from tests.unit.front.builders import dense, front_of, measurement, record
 
 
 @pytest.fixture
@@ -65,3 +70,13 @@ def test_an_address_that_cannot_be_bound_is_a_sentence(host: str, runs: LiveRuns
     with pytest.raises(ConfigurationError, match="a port outside"):
         Dashboard([folder], port=-5)
     assert file.read_text() == "kept"
+
+
+def test_where_lower_is_better_a_rise_is_shown_as_a_rise() -> None:
+    front = front_of([dense(), record(1, measurement(0.99, 500))])
+    front = Front.of(front.records, replace(front.problem, metric="loss", higher_is_better=False, metrics={}))
+    worse = front.records[1]
+    rise = worse.search.quality - front.records[0].search.quality
+    assert rise > 0
+    assert candidate_facts(front, worse)[0][0] == f"{rise:+.4f}"
+    assert f"{rise:+.4f} against dense" in hover_texts(front)[1]
