@@ -25,8 +25,8 @@ def export_optuna(
 ) -> None:
     """Copy a study into a storage of Optuna, for its visualisations and other dashboards."""
     from autoprune.front.run import Run
-    from autoprune.search.optuna_export import export_to_optuna
+    from autoprune.search.optuna_export import export_to_optuna, without_password
 
     run = Run.open(folder)
     count = export_to_optuna(run, storage, name)
-    tell(f"{count} trials are in {storage} as {name or run.name!r}.")
+    tell(f"{count} trials are in {without_password(storage)} as {name or run.name!r}.")

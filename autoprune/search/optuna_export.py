@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,22 @@ def export_to_optuna(run: Run, storage: str, name: str = "") -> int:
                 raise
 
 
+def without_password(storage: str) -> str:
+    """Hide the password of a URL.
+
+    Args:
+        storage: URL of a database, or path.
+
+    Returns:
+        The same with *** in place of the password.
+
+    Example:
+        >>> without_password("postgresql+psycopg://me:secret@host/name")
+        'postgresql+psycopg://me:***@host/name'
+    """
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", storage)
+
+
 def _check_apart(storage: str) -> None:
     """Refuse the journal of a run, whose trials are the run's own."""
     target = Path(storage)
@@ -102,7 +119,7 @@ def _opened(storage: str) -> Iterator[BaseStorage]:
     except AutopruneError:
         raise
     except (SQLAlchemyError, StorageInternalError, OSError, ValueError) as error:
-        got = f"{shorten(storage)} ({type(error).__name__}: {shorten(str(error))})"
+        got = f"{shorten(without_password(storage))} ({type(error).__name__}: {shorten(str(error))})"
         wants = "be a database that can be opened and written, such as sqlite:///optuna.db, or the path of a journal"
         raise StorageError(error_message("--storage", wants, got)) from error
     finally:
