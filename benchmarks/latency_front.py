@@ -49,6 +49,8 @@ IMAGES = 16
 #: Smallest share of the dense latency that the study by latency is asked for.
 LOWEST_LATENCY = 0.1
 _LATENCY: Callable[[Tried], float] = attrgetter("latency")
+#: Narrower layers, and fewer heads where there are some.
+_KINDS = ("channels", "heads")
 #: What a study trains on at equal samples.
 _TRAINED = 0.6
 
@@ -100,7 +102,7 @@ def _images(network: str) -> torch.Tensor:
 
 
 def _context(network: str) -> TrialContext:
-    return TrialContext.of(_bench(network).task, kinds=("channels",))
+    return TrialContext.of(_bench(network).task, kinds=_KINDS)
 
 
 def _sweep(ranking: str, network: str, steps: int, seed: int) -> list[Tried]:
@@ -116,6 +118,7 @@ def _study(changes: dict[str, object], network: str, steps: int, seed: int) -> l
         "recovery.steps": round(_TRAINED * steps / POINTS),
         "recovery.length_exponent": 0.0,
         "recovery.learning_rate": None,
+        "structure.kinds": _KINDS,
         "search.scan_samples": steps * BATCH // 10,
     }
     with tempfile.TemporaryDirectory() as folder:

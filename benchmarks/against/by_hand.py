@@ -185,6 +185,7 @@ def _pruned(
     model = copy.deepcopy(bench.task.dense)
     modules = dict(model.named_modules())
     head = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    heads = [layer.num_heads for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)]
     pruner = torch_pruning.pruner.BasePruner(
         model,
         bench.inputs[:2],
@@ -195,6 +196,7 @@ def _pruned(
         pruning_ratio_dict={modules[name]: value for name, value in (ratios or {}).items()},
         max_pruning_ratio=0.95,
         ignored_layers=[head],
+        round_to=math.lcm(*heads) if heads else None,  # PyTorch's attention asks for whole heads
     )
     pruner.step()
     return model.eval()
