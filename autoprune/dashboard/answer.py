@@ -15,13 +15,14 @@ from autoprune.display import printable_line, signed_text
 from autoprune.errors import AutopruneError, SelectionError
 from autoprune.front.front import Front
 from autoprune.front.quantities import allowed_range, quantities
-from autoprune.front.suggestion import suggest
+from autoprune.front.suggestion import Suggestion, suggest
 from autoprune.front.table import share_of
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.report.figure import Properties
+from autoprune.report.sections.summary import reason_of, standing_of
 
 #: What the best candidate is best by, if a client does not say.
 BY = "multiply_adds"
@@ -75,7 +76,11 @@ def _chosen(
     if found is None:
         raise SelectionError("The front holds no candidate beside the dense model yet.")
     how = "Weigh what matters to choose by it." if wanted.get("mode") == "weights" else "Set limits to choose by them."
-    return "Suggested", found.record, [f"The cheapest candidate whose loss cannot be told from noise. {how}"]
+    return standing_of(found), found.record, [reason_of(front, found), *_remarks(found), how]
+
+
+def _remarks(found: Suggestion) -> list[str]:
+    return [] if found.choice is None else found.choice.remarks
 
 
 def _bounds(front: Front, limits: Limits) -> dict[str, dict[str, float]]:

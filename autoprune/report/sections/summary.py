@@ -52,9 +52,9 @@ def summary(run: Run, front: Front) -> Summary:
         headline=headline_of(front, found),
         is_warning=not found.keeps or found.is_worse_on_test,
         candidate=found.record.number,
-        standing="Suggested" if found.keeps else "Nearest",
+        standing=standing_of(found),
         facts=tuple(_facts(front, found)),
-        why=(_why(front, found),),
+        why=(reason_of(front, found),),
         trust=tuple(_luck(front, found)),
         warnings=tuple(warnings),
         table=side_by_side(front, found.dense, found.record),
@@ -190,8 +190,28 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
     return facts
 
 
-def _why(front: Front, found: Suggestion) -> str:
-    """Say why this candidate."""
+def standing_of(found: Suggestion) -> str:
+    """Name what the candidate is.
+
+    Args:
+        found: The suggestion.
+
+    Returns:
+        "Suggested", or "Nearest" where no candidate keeps the limits.
+    """
+    return "Suggested" if found.keeps else "Nearest"
+
+
+def reason_of(front: Front, found: Suggestion) -> str:
+    """Say why this candidate is suggested.
+
+    Args:
+        front: Front of the study.
+        found: The suggestion.
+
+    Returns:
+        A sentence.
+    """
     number, check = found.record.number, None if found.choice is None else found.choice.check
     if check is None:
         return f"Candidate {number} comes nearest to the limits ({_written(found.limits)}) of those on the front."

@@ -24,7 +24,9 @@ from autoprune.dashboard.compression import Compressed
 from autoprune.dashboard.details import details
 from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.understanding import understand
+from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
+from autoprune.report.sections.summary import reason_of
 from tests.browser.recorded import recorded_run
 from tests.unit.front.builders import dense, front_of, measurement, record
 
@@ -94,6 +96,15 @@ def test_the_answer_is_the_choice_of_the_front(runs: LiveRuns) -> None:
     weights = {"quality": 1.0, "size_bytes": 2.0}
     weighted, _ = answer(one, 0, {"mode": "weights", "weights": weights})
     assert weighted["chosen"] == f"0.{one.front.weighted(weights, Limits()).choice.record.number}"
+
+
+def test_without_limits_the_answer_is_the_reports(runs: LiveRuns) -> None:
+    one = runs.runs[0].now
+    found = suggest(one.front)
+    assert found is not None
+    marks, parts = answer(one, 0, {})
+    assert marks["chosen"] == f"0.{found.record.number}"
+    assert reason_of(one.front, found) in str(parts)
 
 
 @pytest.mark.parametrize(
