@@ -75,12 +75,13 @@ def headline_of(front: Front, found: Suggestion) -> str:
     cut = f"{_share(found, 'multiply_adds'):.0%} of its multiply-adds{_speed(found, front)}"
     metric = front.metric
     if found.keeps:
-        return f"The model can be cut to {cut} {_quality_kept(found, metric)}{_but_on_test(found)}."
+        return f"The model can be cut to {cut} {_quality_kept(front, found)}{_but_on_test(found)}."
     asked = "the limits" if front.problem.limits.given else f"its {metric} for certain"
     noise = "more than" if abs(found.gain) > found.noise else "within"
+    change = signed_text(front.problem.quality.change(found.gain))
     return (
         f"No smaller model keeps {asked}: the nearest, candidate {found.record.number} with {cut}, differs from dense "
-        f"by {signed_text(found.gain)}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
+        f"by {change}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
     )
 
 
@@ -154,15 +155,14 @@ def _speed(found: Suggestion, front: Front) -> str:
     return f" ({slower}{kind})"
 
 
-def _quality_kept(found: Suggestion, metric: str) -> str:
+def _quality_kept(front: Front, found: Suggestion) -> str:
+    metric, rises = front.metric, front.problem.quality.better == "higher"
     record, dense = found.record.search.quality, found.dense.search.quality
-    numbers = f"{record:.4f} against {dense:.4f}"
+    numbers, beyond = f"{record:.4f} against {dense:.4f}", f"which is more than the noise of {found.noise:.4f}"
     if found.gain > found.noise:
-        return f"and gains {metric}: {numbers}, which is more than the noise of {found.noise:.4f}"
+        return f"and {'gains' if rises else 'lowers'} {metric}: {numbers}, {beyond}"
     if -found.gain > found.noise:
-        return (
-            f"within the limits, for a loss of {metric}: {numbers}, which is more than the noise of {found.noise:.4f}"
-        )
+        return f"within the limits, for a {'loss' if rises else 'rise'} of {metric}: {numbers}, {beyond}"
     noise = f"; a difference up to {found.noise:.4f} is noise" if found.noise > 0 else ", with an unknown noise"
     return f"without a measurable change of {metric}: {numbers}{noise}"
 
@@ -176,10 +176,13 @@ def _but_on_test(found: Suggestion) -> str:
 def _facts(front: Front, found: Suggestion) -> list[Fact]:
     """List the main numbers of the suggested candidate against dense."""
     noise = f"noise: {found.noise:.4f}" if found.noise > 0 else "noise unknown"
-    facts = [Fact(value=signed_text(found.gain), label=f"{front.metric} on the search split", note=noise)]
+    change = front.problem.quality.change
+    facts = [Fact(value=signed_text(change(found.gain)), label=f"{front.metric} on the search split", note=noise)]
     if math.isfinite(found.test_gain):
         note = f"noise: {found.test_noise:.4f}"
-        facts.append(Fact(value=signed_text(found.test_gain), label=f"{front.metric} on the test split", note=note))
+        facts.append(
+            Fact(value=signed_text(change(found.test_gain)), label=f"{front.metric} on the test split", note=note)
+        )
     facts.append(Fact(value=f"{_share(found, 'multiply_adds'):.0%}", label="of the multiply-adds"))
     facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
     compared = front.problem.costs["latency_ms"].comparison(found.record.search)

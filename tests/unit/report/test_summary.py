@@ -86,8 +86,8 @@ def test_a_larger_error_is_a_loss(tmp_path: Path) -> None:
     records = [whole(0.10, error=0.0001), cut(1, 0.1005, 300, error=0.0001), cut(2, 0.20, 100)]
     found = said(tmp_path, records, higher_is_better=False)
     assert found.candidate == 1
-    assert found.facts[0].value == "-0.0005", "positive is better"
-    assert "for a loss of mse: 0.1005 against 0.1000" in found.headline
+    assert found.facts[0].value == "+0.0005", "the number itself, as in the table"
+    assert "for a rise of mse: 0.1005 against 0.1000" in found.headline
 
 
 @pytest.mark.parametrize(("test", "worse"), [(0.88, False), (0.95, False), (0.86, True)])
