@@ -12,6 +12,7 @@ AutopruneError
 |-- RecoveryError               training diverged (a loss that is not finite)
 |-- UserCodeError               the user's model, loss, metric or data failed during a run; chained from their error
 `-- StorageError                a file cannot be read, does not fit, or cannot be written; the command line exits with 2
+    `-- LaterVersionError       a file that a later version of autoprune wrote
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "AutopruneError",
     "AutopruneWarning",
     "ConfigurationError",
+    "LaterVersionError",
     "NotFoundError",
     "RecoveryError",
     "SelectionError",
