@@ -80,7 +80,7 @@ class Backend:
     clock: str = "wall"
     exact: bool = False
     falls_back: bool = True
-    between_processes: float = 0.012
+    between_processes: float = 0.016
 
 
 def lacks_packages(extra: str, *packages: str) -> Callable[[], str]:

@@ -24,7 +24,7 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         title="plain calls of the PyTorch model",
         clock="processor",
         exact=True,
-        between_processes=0.023,
+        between_processes=0.03,
     ),
     _DEPLOYED: Backend(
         prepare=prepare_onnx_runtime,

@@ -257,7 +257,7 @@ def test_the_interval_covers_a_new_measurement(fake: FakeHost) -> None:
     for number in range(150):
         fake.random.seed(number)
         fake.per_load, fake.per_stretch = fake.random.choice([0.0, 0.005, 0.02]), fake.random.choice([0.0, 0.01, 0.05])
-        process = [math.exp(fake.random.gauss(0, 0.012)) for _ in range(2)]
+        process = [math.exp(fake.random.gauss(0, 0.016)) for _ in range(2)]
         first, second = (fake.comparer(Timed(6.0), timing).compare(Timed(3.0 * factor)) for factor in process)
         covered += first.ratio_low <= second.ratio <= first.ratio_high
     assert covered >= 0.9 * 150
