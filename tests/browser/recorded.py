@@ -75,7 +75,7 @@ class Recorded:
 
     @staticmethod
     def _value(record: CandidateRecord) -> float:
-        return record.search.quality - 0.02 * np.log(record.search.multiply_adds)
+        return record.search.quality - 0.02 * math.log(record.search.multiply_adds)
 
     def _record(self, number: int, *, polished: bool) -> CandidateRecord:
         random = self._random
