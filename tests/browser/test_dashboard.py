@@ -89,7 +89,8 @@ def test_a_brush_selects_in_every_view(opened: Opened, address: str, recorded: P
     low, high = map(float, re.search(r"brush=quality:([\d.]+)~([\d.]+)", page.url).groups())  # type: ignore[union-attr]
     records = [one for one in Run.open(recorded).records if low <= one.search.quality <= high]
     assert 0 < len(records) < 40
-    assert set(page.evaluate(EMPHASISED)) == {f"0.{one.number}" for one in records}
+    wanted = sorted(f"0.{one.number}" for one in records)  # the chart is drawn in a frame after the address
+    page.wait_for_function(f"wanted => JSON.stringify(({EMPHASISED})().sort()) === JSON.stringify(wanted)", arg=wanted)
     page.get_by_role("button", name="Within limits").click()
     assert page.locator("#candidates-count").inner_text() == f"{len(records)} of 40"
     page.get_by_role("button", name="Clear selection").click()
