@@ -112,7 +112,7 @@ def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: Limit
     confidence = check.confidence if check.confidence > 0.5 else CONFIDENCE
     quality = quality_gap(chosen, over, check, confidence)
     decides = quality
-    if by not in (quality.objective.name, check.problem.metric):
+    if not check.problem.is_quality(by):
         decides = _gap(check.problem.objective(by), chosen, over, check, confidence)
     return Lead(over=over, by=decides, quality=quality, confidence=confidence)
 

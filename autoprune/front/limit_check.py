@@ -10,7 +10,6 @@ import numpy as np
 from autoprune.front.numbers import Numbers
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limit, Limits
-from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 
@@ -167,7 +166,7 @@ class LimitCheck:
         Returns:
             Whether it limits the loss of quality, or the quality.
         """
-        return limit.drop or limit.objective in (QUALITY, self.problem.metric)
+        return limit.drop or self.problem.is_quality(limit.objective)
 
     def noise_of(self, limit: Limit) -> str:
         """Return the name by which measurements keep the noise of a limited metric.

@@ -47,7 +47,7 @@ def estimate_optimism(numbers: Numbers, check: LimitCheck, by: str) -> float | N
     if samples is None:
         return None
     allowed = _allowed({name: over[known] for name, over in excess.items()}, check, samples)
-    if by in (QUALITY, check.problem.metric):
+    if check.problem.is_quality(by):
         order = samples.drawn
     else:
         objective = check.problem.objective(by)

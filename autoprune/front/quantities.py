@@ -129,9 +129,10 @@ def find_quantity(front: Front, name: str) -> Quantity:
         UnknownNameError: The study has no such quantity.
     """
     problem = front.problem
-    name = QUALITY if name == problem.metric else name
-    if name == QUALITY or name in problem.costs:
-        return _of_objective(problem.objective(name))
+    if problem.is_quality(name):
+        return _of_objective(problem.quality)
+    if name in problem.costs:
+        return _of_objective(problem.costs[name])
     if name in problem.further_metrics:
         return _of_metric(front, name)
     raise UnknownNameError("a measured quantity", name, (QUALITY, *problem.further_metrics, *problem.costs))

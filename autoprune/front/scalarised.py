@@ -14,7 +14,7 @@ from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
 from autoprune.front.optimism import Draws
-from autoprune.records.objectives import QUALITY, Objective
+from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
 #: What the sum of all objectives counts beside the largest weighted one: enough to decide between equals.
@@ -170,7 +170,7 @@ def _drawn(
     """Scale the losses on each draw, [draws, candidates, objectives]; only the quality changes."""
     found = np.repeat(scaled[None], len(samples.drawn), axis=0)
     for column, name in enumerate(names):
-        if name in (QUALITY, problem.metric):
+        if problem.is_quality(name):
             low, span = scales[column]
             found[..., column] = (samples.drawn - low) / span
     return found

@@ -112,6 +112,17 @@ class Problem:
             raise UnknownNameError(what, name, self.known)
         return metric_objective(name, name, higher)
 
+    def is_quality(self, name: str) -> bool:
+        """Tell whether a name is that of the quality.
+
+        Args:
+            name: Name of an objective or a metric.
+
+        Returns:
+            Whether it is "quality" or the name of the metric behind it.
+        """
+        return name in (QUALITY, self.metric)
+
     def limited(self, limit: Limit) -> Objective:
         """Look up what a limit bounds. Of a metric whose direction is unknown, the limit tells it.
 
@@ -151,7 +162,7 @@ class Problem:
         Returns:
             The number; NaN where the metric was not measured.
         """
-        if limit.objective in (QUALITY, self.metric):
+        if self.is_quality(limit.objective):
             return record.search.quality
         return record.search.metrics.get(limit.objective, float("nan"))
 
