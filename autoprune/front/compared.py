@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from autoprune.front.front import Front
 from autoprune.front.lead import Gap, quality_gap
-from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.layer_table import LayerTable
-from autoprune.records.limits import Limits
 from autoprune.records.manifest import GroupRow
 from autoprune.records.origins import Origin
 
@@ -117,7 +115,6 @@ def compare(
     named = [front.get(number) for number in dict.fromkeys(numbers)]
     dense = front.dense
     records = (*([] if dense is None else [dense]), *(one for one in named if one is not dense))
-    check = LimitCheck(problem=front.problem, dense=dense, limits=Limits())
     known = {record.number: record for record in front.records}
     others = [one for one in named if one is not dense]
     return Compared(
@@ -127,10 +124,10 @@ def compare(
         lineages=tuple(_ancestors(record, known) for record in records),
         curves=tuple(_curve(record) for record in records),
         against_dense=tuple(
-            None if dense is None or one is dense else quality_gap(one, dense, check) for one in records
+            None if dense is None or one is dense else quality_gap(one, dense, front.problem) for one in records
         ),
         pairs=tuple(
-            (one.number, other.number, quality_gap(one, other, check))
+            (one.number, other.number, quality_gap(one, other, front.problem))
             for place, one in enumerate(others)
             for other in others[place + 1 :]
         ),

@@ -108,7 +108,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
             best = min(filter(None, (best, rivals[position])), key=lambda record: quality.loss(record.search.quality))
             position += 1
         if best is not None:
-            gains.append((quality.gain(best.search.quality, point.search.quality), noise_of(best, point)))
+            gains.append((quality.gain(best.search.quality, point.search.quality), noise_of(best.search, point.search)))
     if not gains:
         return []
     clear = sum(gain > noise for gain, noise in gains)

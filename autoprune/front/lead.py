@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.objectives import Objective
+from autoprune.records.objectives import Objective, further_metric
 from autoprune.records.paired import difference_error, quantile
+from autoprune.records.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,32 +111,35 @@ def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: Limit
         The comparison.
     """
     confidence = check.confidence if check.confidence > 0.5 else CONFIDENCE
-    quality = quality_gap(chosen, over, check, confidence)
-    decides = quality
+    decides = quality = quality_gap(chosen, over, check.problem, confidence)
     if not check.problem.is_quality(by):
         decides = _gap(check.problem.objective(by), chosen, over, check, confidence)
     return Lead(over=over, by=decides, quality=quality, confidence=confidence)
 
 
 def quality_gap(
-    chosen: CandidateRecord, other: CandidateRecord, check: LimitCheck, confidence: float = CONFIDENCE
+    chosen: CandidateRecord, other: CandidateRecord, problem: Problem, confidence: float = CONFIDENCE
 ) -> Gap:
     """Compare the qualities of two candidates on the search split, by the paired standard error.
 
     Args:
         chosen: A candidate.
         other: Another one.
-        check: Problem of the study.
+        problem: Problem of the study.
         confidence: One-sided confidence of the noise.
 
     Returns:
         The difference; its noise is NaN where no error is known.
     """
-    error = difference_error(chosen.search, other.search)
+    return _metric_gap(problem.quality, chosen, other, confidence)
+
+
+def _metric_gap(metric: Objective, chosen: CandidateRecord, over: CandidateRecord, confidence: float) -> Gap:
+    error = difference_error(chosen.search, over.search, further_metric(metric.name))
     return Gap(
-        objective=check.problem.quality,
-        value=chosen.search.quality,
-        other=other.search.quality,
+        objective=metric,
+        value=metric.value(chosen.search),
+        other=metric.value(over.search),
         noise=quantile(confidence) * error if error > 0 else math.nan,
     )
 
@@ -144,11 +148,9 @@ def _gap(
     objective: Objective, chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, confidence: float
 ) -> Gap:
     """Compare two candidates in a further metric, by the paired standard error, or in a cost, by its intervals."""
-    value, other = (check.value(record, objective.name) for record in (chosen, over))
     if not objective.is_cost:
-        error = difference_error(chosen.search, over.search, objective.name)
-        noise = quantile(confidence) * error if error > 0 else math.nan
-        return Gap(objective=objective, value=value, other=other, noise=noise)
+        return _metric_gap(objective, chosen, over, confidence)
+    value, other = (check.value(record, objective.name) for record in (chosen, over))
     found = [one for record in (chosen, over) if (one := objective.comparison(record.search)) is not None]
     noise = 0.0
     if found:

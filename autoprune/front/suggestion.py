@@ -11,6 +11,7 @@ from autoprune.front.front import Front
 from autoprune.front.limit_check import INTERVAL
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
+from autoprune.records.measurement import Measurement
 from autoprune.records.origins import Origin
 from autoprune.records.paired import difference_error
 
@@ -90,23 +91,23 @@ def suggest(front: Front) -> Suggestion | None:
         choice=choice,
         limits=limits,
         gain=front.gain(record),
-        noise=noise_of(record, dense),
+        noise=noise_of(record.search, dense.search),
         test_gain=test_gain,
         test_noise=test_noise,
     )
 
 
-def noise_of(one: CandidateRecord, other: CandidateRecord) -> float:
-    """Compute how large a difference of two qualities on the search split may be by noise.
+def noise_of(one: Measurement, other: Measurement) -> float:
+    """Compute how large a difference of two qualities on the same split may be by noise.
 
     Args:
-        one: Candidate.
-        other: Another one.
+        one: Measurement of a candidate.
+        other: Measurement of another one.
 
     Returns:
         Half the 95 % interval of the difference.
     """
-    return INTERVAL * difference_error(one.search, other.search)
+    return INTERVAL * difference_error(one, other)
 
 
 def _choice(front: Front, limits: Limits) -> Choice | None:
@@ -122,4 +123,4 @@ def _on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> t
     if record.test is None or dense.test is None:
         return math.nan, math.nan
     gain = front.problem.quality.gain(record.test.quality, dense.test.quality)
-    return gain, INTERVAL * difference_error(record.test, dense.test)
+    return gain, noise_of(record.test, dense.test)
