@@ -1,4 +1,4 @@
-"""What a person waits for who looks at a run of many trials: opening, refreshing, the front, and a choice.
+"""Time to look at a run of many trials: opening, refreshing, the front, and a choice.
 
     python -m benchmarks.looking [--trials 3000] [--groups 20]
 
@@ -29,7 +29,7 @@ from benchmarks.reporting import print_machine, print_table
 
 T = TypeVar("T")
 _FOLDS = 200
-#: Calls of what is brief.
+#: Calls of a brief look.
 _TIMES = 10
 
 

@@ -1,4 +1,4 @@
-"""The choice of one candidate under limits, with what is certain of it and what is luck."""
+"""The choice of one candidate under limits, with its certainty and its luck."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def rank(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: s
 
 
 def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> Choice:
-    """Say of the best candidate within limits what is certain and what is luck.
+    """Compare the best candidate within limits with the next one, and estimate its luck.
 
     Args:
         chosen: Position of the best candidate, see `rank`.

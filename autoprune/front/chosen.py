@@ -12,7 +12,7 @@ def table_records(front: Front, annotations: Annotations | None = None) -> list[
 
     Args:
         front: Front of a study.
-        annotations: What a person wrote about the run; None for nothing.
+        annotations: Notes and the chosen candidate; None for nothing.
 
     Returns:
         The candidates.

@@ -1,4 +1,4 @@
-"""Candidates side by side with the dense model, as data: what was kept, what it costs, and how it came about."""
+"""Candidates side by side with the dense model, as data: widths, costs, lineage, and the noise of their differences."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Front:
         return self.knee_choice().choice.record
 
     def knee_choice(self) -> ScoredChoice:
-        """Find the knee, see `knee`, and say what is certain of it and what is luck.
+        """Find the knee, see `knee`, with its lead and its luck.
 
         Returns:
             The choice.
@@ -254,7 +254,7 @@ class Front:
         Args:
             limits: Limits to keep; those of the search when None. Limits() has none.
             by: Objective to choose by: "quality", a cost or a metric of the task.
-            confidence: One-sided confidence, in [0.5, 1); 0.5 takes the measured quality as it is.
+            confidence: One-sided confidence, in [0.5, 1); 0.5 takes the measured quality.
 
         Returns:
             The candidate.
@@ -269,7 +269,7 @@ class Front:
         return self.records[rank(self._pools, self.numbers, self._known_check(limits, confidence), by)[0]]
 
     def choice(self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE) -> Choice:
-        """Choose the best candidate within limits, and say what is certain of it and what is luck.
+        """Choose the best candidate within limits, with its lead and its luck.
 
         Args:
             limits: See `choose`.
@@ -306,7 +306,7 @@ class Front:
 
         Args:
             limits: Limits to keep.
-            confidence: One-sided confidence, see `choose`; 0.5 takes the measured quality as it is.
+            confidence: One-sided confidence, see `choose`; 0.5 takes the measured quality.
 
         Returns:
             The candidates.
@@ -335,7 +335,7 @@ class Front:
 
         Args:
             record: Candidate.
-            annotations: What a person wrote about the run; None for a row without it.
+            annotations: Notes and the chosen candidate; None for a row without it.
 
         Returns:
             Column -> value.

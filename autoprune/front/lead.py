@@ -69,7 +69,8 @@ class Gap:
 class Lead:
     """Comparison of a chosen candidate with the runner-up: the best other one that keeps the limits.
 
-    A runner-up off the front may be better in what was chosen by, if that is no objective, or within the noise.
+    A runner-up off the front may be better in the number that decides, if that is no objective of the search, or within
+    the noise.
 
     Attributes:
         over: The runner-up.
@@ -103,8 +104,7 @@ def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: Limit
     Args:
         chosen: The chosen candidate.
         over: The runner-up.
-        check: Limits that both keep. Differences are told from luck at its confidence, or at 90 % where it takes the
-            measured numbers as they are.
+        check: Limits that both keep. Differences are told from luck at its confidence, or at 90 % where that is 0.5.
         by: Objective that the candidate was chosen by.
 
     Returns:

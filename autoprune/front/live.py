@@ -63,7 +63,7 @@ class RunWatcher:
 
     Attributes:
         run: The run as it was when it could last be read.
-        annotations: What a person wrote about it by then.
+        annotations: Its notes and chosen candidate by then.
         version: Number that rises with each change of the folder.
         trouble: Why the folder cannot be read now, in a sentence or two; "" where it can.
 
@@ -159,7 +159,7 @@ class RunWatcher:
 
 
 def _states(folder: Path) -> dict[str, State]:
-    """Return the states of what is shown of a run, beside the folders of its candidates."""
+    """Return the states of the files and folders of a run that are shown, beside the folders of its candidates."""
     return {name: _state(f"{folder}/{name}") for name in _SHOWN}
 
 

@@ -112,7 +112,7 @@ class Draws:
         """Estimate how much better the first candidate of each draw looks than it is.
 
         Args:
-            order: What the choice minimises, [draws, candidates]; infinite for a candidate that may not be chosen.
+            order: Scores to minimise, [draws, candidates]; infinite for a candidate that may not be chosen.
 
         Returns:
             The difference in the unit of the quality; None where no draw has a candidate.

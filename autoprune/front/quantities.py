@@ -93,7 +93,7 @@ class Quantity:
 
 
 def quantities(front: Front) -> dict[str, Quantity]:
-    """List what was measured of any candidate.
+    """List the quantities that were measured of any candidate.
 
     Args:
         front: Front of a study.

@@ -1,4 +1,4 @@
-"""Run: what is stored of a study, to look at without its task, torch or Optuna."""
+"""Run: the files of a study, to look at without its task, torch or Optuna."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Run:
 
     @property
     def annotations(self) -> Annotations:
-        """What a person wrote about the run, as it is now.
+        """Notes on the run, and its chosen candidate, read anew each time.
 
         Raises:
             StorageError: The file cannot be read.

@@ -17,7 +17,7 @@ from autoprune.front.optimism import Draws
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
-#: What the sum of all objectives counts beside the largest weighted one: enough to decide between equals.
+#: Weight of the sum of all objectives beside the largest weighted one: enough to decide between equals.
 _SUM = 1e-3
 
 #: Scaled losses [..., candidates, objectives] -> score [..., candidates], lower is better.

@@ -46,7 +46,7 @@ def columns(
     Args:
         problem: Problem of the study.
         as_good_as: Number of a candidate that is dominated within noise -> that of the one that it is as good as.
-        annotations: What a person wrote about the run; None for a table without its columns.
+        annotations: Notes and the chosen candidate; None for a table without its columns.
 
     Returns:
         Number, origin and marks, the quality, further metrics, every cost in the order of its registry, then notes.

@@ -90,7 +90,7 @@ class Counted:
         return [state.reshape(len(targets), -1) for state in states]
 
     def _agrees(self, predictions: Tensor, targets: Tensor, counts: list[Tensor]) -> bool:
-        """Return whether the value from the counts, in two rows, is twice what the metric computes as it is."""
+        """Return whether the value from the counts, in two rows, is twice that of the unchanged metric."""
         plain = self._task.new_metric(self._name)
         try:
             self._task.update(plain, predictions, targets)

@@ -1,6 +1,6 @@
-"""Annotations: what a person wrote about a run: the chosen candidate, and notes.
+"""Annotations of a run by a person: the chosen candidate, and notes.
 
-They lie in a file of their own, beside what the study writes. An edit changes one entry, under a lock, so that two
+They lie in a file of their own, beside those of the study. An edit changes one entry, under a lock, so that two
 windows or processes lose nothing of each other's.
 """
 
@@ -31,7 +31,7 @@ BETWEEN = "\n\n"
 @stored(Format(what="annotations", version=1, optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
-    """What a person wrote about a run.
+    """Notes on a run, and its chosen candidate.
 
     Attributes:
         chosen: Number of the candidate that was chosen; None for none.
@@ -78,7 +78,7 @@ class Annotations:
         return self.note if number is None else self.notes.get(number, "")
 
     def lines(self, number: int | None = None) -> list[str]:
-        """Write what is noted, for people.
+        """Write the notes and the chosen candidate for people.
 
         Args:
             number: Number of a candidate; None for everything.
@@ -145,7 +145,7 @@ def edit_annotations(folder: Path, change: Callable[[Annotations], Annotations])
 
     Args:
         folder: Run folder.
-        change: Function from the annotations as they are now to those to write.
+        change: Function from the stored annotations to those to write.
 
     Returns:
         The annotations that were written.

@@ -1,4 +1,4 @@
-"""Failure: what is stored of a trial that crashed."""
+"""Failure: a trial that crashed, with its traceback."""
 
 from __future__ import annotations
 

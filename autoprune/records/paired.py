@@ -23,7 +23,7 @@ def quantile(confidence: float = CONFIDENCE) -> float:
     """Compute how many standard errors a difference must have.
 
     Args:
-        confidence: One-sided confidence, in [0.5, 1); 0.5 takes every difference as it is.
+        confidence: One-sided confidence, in [0.5, 1); 0.5 takes every measured difference.
 
     Returns:
         Quantile of the normal distribution.

@@ -124,7 +124,7 @@ class Problem:
         return name in (QUALITY, self.metric)
 
     def limited(self, limit: Limit) -> Objective:
-        """Look up what a limit bounds. Of a metric whose direction is unknown, the limit tells it.
+        """Look up the objective that a limit bounds. Of a metric whose direction is unknown, the limit tells it.
 
         Args:
             limit: Limit of the problem.

@@ -216,7 +216,7 @@ class RunFolder:
         write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode(errors="backslashreplace"))
 
     def read_failures(self) -> list[Failure]:
-        """Read what is stored of the trials that crashed, in order of their number."""
+        """Read the trials that crashed, in order of their number."""
         folder = self.path / FAILURES
         paths = [folder / name for name in _names(folder)]
         paths = [path for path in paths if path.stem.isascii() and path.stem.isdigit()]

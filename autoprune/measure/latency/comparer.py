@@ -97,7 +97,7 @@ class LatencyComparer:
         self._reference = _Reference(ms=dense.dense_ms, half_width=half_width, trusted=dense.trusted)
 
     def check(self) -> None:
-        """Prepare the dense model and call it once. Later comparisons use what was prepared.
+        """Prepare the dense model and call it once. Later comparisons use that preparation.
 
         Raises:
             ConfigurationError: The dense model does not run under the profile.

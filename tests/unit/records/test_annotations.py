@@ -1,4 +1,4 @@
-"""What a person writes about a run: kept whole, from several windows, and through a kill."""
+"""Annotations are kept whole, from several windows, and through a kill."""
 
 from __future__ import annotations
 
