@@ -245,7 +245,7 @@ def open_regular(path: Path) -> BinaryIO:
         StorageError: When the path cannot be read or is no file, such as a folder, a pipe or a device.
     """
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", closefd=True)
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  # returned
     except (OSError, ValueError) as error:  # a ValueError for a name with a null character
         raise StorageError(_cannot_read(path, error)) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -189,10 +189,16 @@ def test_a_file_of_any_size_is_read_where_it_must_be(tmp_path: Path) -> None:
     """Weights have no limit; JSON has."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
+    with path.open("rb") as file:
+        lowest = file.fileno()
     assert read_bytes(path) == b"12345"
     assert read_bytes(path, 5) == b"12345"
     with pytest.raises(StorageError, match="at most 4 bytes, but got 5"):
         read_bytes(path, 4)
+    with pytest.raises(StorageError, match="Is a directory"):
+        read_bytes(tmp_path)
+    with path.open("rb") as after:
+        assert after.fileno() == lowest, "nothing stays open"
     os.truncate(path, LARGEST_JSON + 1)
     with pytest.raises(StorageError, match=r"at most 268,435,456 bytes, but got 268,435,457"):
         load_dataclass(Annotations, path)
