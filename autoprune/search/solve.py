@@ -79,19 +79,21 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
     def spread(found: Allocation) -> dict[str, int]:
         return {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
 
-    def predicted(found: Allocation) -> float:
-        return found.share if latency is None else latency.ratio(spread(found)) / latency.ratio({})
-
     summed = None if sensitivity is None else sensitivity.summed(groups)
-    found = _at_budget(lambda aim: allocate(model, summed, aim, allowed), budget, predicted)
+
+    def solved(aim: float) -> Allocation:
+        found = allocate(model, summed, aim, allowed)
+        return found if latency is None else replace(found, share=latency.ratio(spread(found)) / latency.ratio({}))
+
+    found = _at_budget(solved, budget)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
-    widths = model.as_array(found.widths)
-    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in STRUCTURE_COSTS}
+    as_array, widths = model.as_array(found.widths), spread(found)
+    shares = {axis: CostModel.of_table(tied, axis).share(as_array) for axis in STRUCTURE_COSTS}
     if cost not in shares:
         shares[cost] = found.share
     return SolvedAllocation(
-        allocation=replace(found, widths={name: spread(found)[name] for name in table.names}),
+        allocation=replace(found, widths={name: widths[name] for name in table.names}),
         cost=cost,
         shares=shares,
         channels=dict(zip(table.names, table.channels, strict=True)),
@@ -99,18 +101,16 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
     )
 
 
-def _at_budget(solve: Callable[[float], Allocation], budget: float, cost: Callable[[Allocation], float]) -> Allocation:
+def _at_budget(solve: Callable[[float], Allocation], budget: float) -> Allocation:
     """Solve for a budget of a cost that a solver knows approximately, as that of latency off the grain of widths."""
     aim, best = budget, solve(budget)
-    best = found = replace(best, share=cost(best))
+    found = best
     for _ in range(_CORRECTIONS):
         if abs(found.share - budget) <= TOLERANCE * budget:
             break
         aim = min(max(aim * budget / found.share, 1e-3), 1.0)
         found = solve(aim)
-        found = replace(found, share=cost(found))
-        if abs(found.share - budget) < abs(best.share - budget):
-            best = found
+        best = min(best, found, key=lambda one: abs(one.share - budget))
     return replace(best, budget=budget, exact=abs(best.share - budget) <= TOLERANCE * budget)
 
 
