@@ -76,10 +76,10 @@ class AllowedWidths:
         """Find the largest allowed width at or below each width.
 
         Args:
-            exact: Float [groups].
+            exact: Float [..., groups].
 
         Returns:
-            Float [groups]; the base where there is none below.
+            Float [..., groups]; the base where there is none below.
         """
         places = np.searchsorted(self._all, self._inside(exact) + _TINY, side="right") - 1
         return np.asarray(self._all[places] - self._moved)
@@ -88,10 +88,10 @@ class AllowedWidths:
         """Find the smallest allowed width at or above each width.
 
         Args:
-            exact: Float [groups].
+            exact: Float [..., groups].
 
         Returns:
-            Float [groups]; dense where there is none above.
+            Float [..., groups]; dense where there is none above.
         """
         return np.asarray(self._all[np.searchsorted(self._all, self._inside(exact) - _TINY)] - self._moved)
 
@@ -99,10 +99,10 @@ class AllowedWidths:
         """Find the nearest allowed width, the narrower of two that are equally near.
 
         Args:
-            exact: Float [groups].
+            exact: Float [..., groups].
 
         Returns:
-            Float [groups].
+            Float [..., groups].
         """
         low, high = self.down(exact), self.up(exact)
         return np.where(exact - low <= high - exact, low, high)

@@ -248,8 +248,7 @@ def _work(table: LayerTable, grain: np.ndarray, models: Sequence[TimedModel]) ->
     ).reshape(len(models), len(dense))
     whole = (np.ceil(dense / grain) * grain).astype(int).tolist()  # a runtime pads the dense width as well
     fast = AllowedWidths.of([1] * len(dense), grain.astype(int).tolist(), whole)
-    padded = np.array([fast.up(row) for row in widths]).reshape(widths.shape)
-    work, filled = (_sizes(table, models, filling) for filling in (widths, padded))
+    work, filled = (_sizes(table, models, filling) for filling in (widths, fast.up(widths)))
     touched = np.zeros((len(dense), len(table.work)))
     for entry, part in enumerate(table.work):
         if part.unit in _SLOWER_UNITS:
@@ -324,7 +323,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Basis:
-    """What each feature adds to the prices.
+    """Prices that each feature adds.
 
     Attributes:
         prices: Prices of the work and the constant, [features, work + 1].
