@@ -30,6 +30,8 @@ STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT, DEVICE_PROFILE = "sensitivity.json", "report.html", "device_profile.json"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST, LATENCIES = RECORD_FILE, "weights.safetensors", "test.json", "latencies.json"
+#: Record of a checkpoint, beside its weights.
+CHECKPOINT = "checkpoint.json"
 #: Folder of what `autoprune doctor` moved aside.
 LOST = "lost+found"
 #: Digest of the weights, in the format of `sha256sum --check`.

@@ -25,6 +25,7 @@ from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import LaterLatencies, Measurement
 from autoprune.records.run_folder import (
     CANDIDATES,
+    CHECKPOINT,
     CHECKPOINTS,
     DEVICE_PROFILE,
     DIGEST,
@@ -46,9 +47,6 @@ from autoprune.search.settings import StudySettings
 from autoprune.search.storage import JOURNAL, RUN_LOCK, exclusive, free_name, sound_lines
 from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
-
-#: Record of a checkpoint, which `autoprune.study.checkpoints` writes.
-_CHECKPOINT = "checkpoint.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +266,7 @@ class _Examination:
 
     def checkpoint(self, path: Path) -> Iterator[Finding]:
         """Find half a checkpoint."""
-        there = [name for name in (_CHECKPOINT, WEIGHTS) if (path / name).is_file()]
+        there = [name for name in (CHECKPOINT, WEIGHTS) if (path / name).is_file()]
         if len(there) < 2:
             yield self.moved(path, f"holds {there[0] if there else 'nothing'} alone", "the candidate stays")
 

@@ -14,13 +14,11 @@ from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.records.atomic import atomic_folder, write_atomically
-from autoprune.records.run_folder import CHECKPOINTS, WEIGHTS, RunFolder
+from autoprune.records.run_folder import CHECKPOINT, CHECKPOINTS, WEIGHTS, RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest
 from autoprune.trial.context import TrialContext
-
-RECORD = "checkpoint.json"
 
 
 @stored(Format(what="a checkpoint", version=1, apart=("path",), refuses_unknown=True))
@@ -74,7 +72,7 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
     )
     with atomic_folder(final) as temporary:
         write_atomically(temporary / WEIGHTS, serialize_smallest(snapshot.model.state_dict()))
-        write_atomically(temporary / RECORD, json.dumps(to_plain(record), indent=1).encode())
+        write_atomically(temporary / CHECKPOINT, json.dumps(to_plain(record), indent=1).encode())
     return final
 
 
@@ -130,8 +128,10 @@ def _folder(folder: RunFolder, trial: int) -> Path:
 
 
 def _read(trial: int, path: Path) -> Checkpoint:
-    found = replace(load_dataclass(Checkpoint, path / RECORD), path=str(path))
+    found = replace(load_dataclass(Checkpoint, path / CHECKPOINT), path=str(path))
     if (found.trial, found.epoch) != (trial, int(path.name)) or found.step < 0:
         got = f"trial {found.trial}, epoch {found.epoch} and step {found.step}"
-        raise StorageError(error_message(str(path / RECORD), f"be of trial {trial} and epoch {int(path.name)}", got))
+        raise StorageError(
+            error_message(str(path / CHECKPOINT), f"be of trial {trial} and epoch {int(path.name)}", got)
+        )
     return found
