@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.backend import SearchBackend
 from autoprune.search.ledger import Ledger
+from tests.faults.victims import before_rename, die
 from tests.processes import is_killed
 from tests.unit.search.test_backend import finish, quality, settings, structure
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def when_named(name: str) -> None:
-    """Die when a file or folder is about to take its final name."""
-    for method in ("rename", "replace"):
-        original = getattr(Path, method)
-
-        def deadly(self: Path, to: Path, original: Callable[[Path, Path], Path] = original) -> Path:
-            if Path(to).name == name:
-                die()
-            return original(self, to)
-
-        setattr(Path, method, deadly)
 
 
 def before(kind: type, name: str, nth: int) -> None:
@@ -47,9 +29,9 @@ def before(kind: type, name: str, nth: int) -> None:
 
 #: Moment -> what is prepared before the search, and how many results are left.
 MOMENTS: dict[str, tuple[Callable[[], None], int]] = {
-    "study-not-yet-named": (lambda: when_named("study.json"), 0),
-    "structure-not-yet-named": (lambda: when_named("topology.json"), 0),
-    "record-not-yet-named": (lambda: when_named("00005"), 5),
+    "study-not-yet-named": (lambda: before_rename("study.json"), 0),
+    "structure-not-yet-named": (lambda: before_rename("topology.json"), 0),
+    "record-not-yet-named": (lambda: before_rename("00005"), 5),
     "stored-and-not-told": (lambda: before(Ledger, "tell", 6), 6),
     "asking": (lambda: before(SearchBackend, "ask", 8), 7),
     "failing": (lambda: before(RunFolder, "write_failure", 1), 4),

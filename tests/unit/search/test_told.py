@@ -1,4 +1,4 @@
-"""What a caller of the search alone may tell: nothing is stored that could not be read again."""
+"""Numbers that a caller of the search alone tells: nothing is stored that could not be read again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from autoprune.search.backend import SearchBackend
 from autoprune.search.doctor import examine
 from autoprune.search.told import Details
 from autoprune.structure.written import Group, Layer, structure_of_layers
+from tests.end_to_end.script import files
 from tests.unit.search.test_backend import settings, structure
 
 
@@ -52,10 +53,10 @@ def test_the_doctor_leaves_what_a_later_version_wrote(name: str, tmp_path: Path)
         while (proposal := backend.ask()) is not None:
             backend.tell(proposal, quality=0.5)
     (tmp_path / "run" / name).write_text('{"version": 99}')
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    before = files(tmp_path / "run")
     with pytest.raises(LaterVersionError, match=r"but got 99\. Upgrade autoprune\.$"):
         examine(tmp_path / "run")
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert files(tmp_path / "run") == before
     with pytest.raises(LaterVersionError, match=r"Upgrade autoprune\.$"):  # and nothing leads to the doctor
         _ = autoprune.Run.open(tmp_path / "run").annotations
 
