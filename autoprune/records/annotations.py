@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from filelock import FileLock, Timeout
-
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import StorageError, error_message, raise_all
 from autoprune.records.advice import advises_doctor
-from autoprune.records.atomic import cannot_write, write_atomically
+from autoprune.records.atomic import locked, write_atomically
 
 ANNOTATIONS, LOCK = "annotations.json", "annotations.lock"
 #: Most characters of a note.
@@ -153,21 +151,14 @@ def edit_annotations(folder: Path, change: Callable[[Annotations], Annotations])
     Raises:
         StorageError: The file cannot be read or written; it stays as it was. Or another process holds its lock.
     """
-    path, lock = folder / ANNOTATIONS, FileLock(folder / LOCK)
+    path = folder / ANNOTATIONS
     if not folder.is_dir():  # a lock would make it, in place of a run that was moved
         raise StorageError(error_message("annotations", "lie in a run folder", f"{folder}, which does not exist"))
-    try:
-        lock.acquire(timeout=_PATIENCE)
-    except Timeout:
-        got = f"{path}, whose lock another process has held for {_PATIENCE:g} seconds"
-        raise StorageError(error_message("annotations", "be edited by one process at a time", got)) from None
-    except OSError as error:  # Timeout is an OSError, too
-        raise StorageError(cannot_write(path, error)) from error
-    try:
+    got = f"{path}, whose lock another process has held for {_PATIENCE:g} seconds"
+    busy = StorageError(error_message("annotations", "be edited by one process at a time", got))
+    with locked(folder / LOCK, busy, patience=_PATIENCE):
         changed = change(read_annotations(folder))
         write_atomically(path, json.dumps(to_plain(changed), indent=1).encode())
-    finally:
-        lock.release()
     return changed
 
 

@@ -1,4 +1,4 @@
-"""Write files and folders atomically: after a crash the old content or the new one is there, whole."""
+"""Write files and folders atomically, by one process at a time: after a crash the old or the new content is there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoprune.errors import StorageError, error_message, plain_text
+from filelock import FileLock, Timeout
+
+from autoprune.errors import AutopruneError, StorageError, error_message, plain_text
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -85,6 +87,35 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(lock_file: Path, busy: AutopruneError, *, patience: float = 0.0) -> Iterator[None]:
+    """Keep other processes out of the block. The lock of a dead process is free.
+
+    Args:
+        lock_file: File to lock, which stays behind.
+        busy: Error for a lock that another process holds.
+        patience: Seconds to wait for it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        AutopruneError: `busy`, where another process holds the lock.
+        StorageError: The lock cannot be written.
+    """
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise busy from None
+    except OSError as error:  # Timeout is an OSError, too
+        raise StorageError(cannot_write(lock_file, error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

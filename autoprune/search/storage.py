@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from autoprune.errors import StorageError, StudyConflictError, error_message
-from autoprune.records.atomic import cannot_write, sync_folder, write_atomically
+from autoprune.records.atomic import cannot_write, locked, sync_folder, write_atomically
 
 JOURNAL, RUN_LOCK = "journal.log", "run.lock"
 _LOGGER = logging.getLogger("autoprune")
@@ -199,19 +199,10 @@ def exclusive(folder: Path) -> Iterator[None]:
         StudyConflictError: Another process runs it.
         StorageError: The lock cannot be written.
     """
-    lock = FileLock(folder / RUN_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyConflictError(
-            error_message("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
-        ) from None
-    except OSError as error:  # Timeout is an OSError, too
-        raise StorageError(cannot_write(folder / RUN_LOCK, error)) from error
-    try:
+    got = f"{folder}, which another one runs"
+    busy = StudyConflictError(error_message("the output folder", "be run by one process at a time", got))
+    with locked(folder / RUN_LOCK, busy):
         yield
-    finally:
-        lock.release()
 
 
 def _cut_torn_line(path: Path) -> None:
