@@ -114,7 +114,6 @@ def volume(tried: Sequence[Tried], cost: Callable[[Tried], float] = attrgetter("
 def stored(path: Path, run: Callable[[], list[Tried]]) -> list[Tried]:
     """Candidates of a method from a file, which is written on first use."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps([asdict(each) for each in run()]).encode())
     return [Tried(**each) for each in json.loads(path.read_text())]
 
