@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from autoprune.records.paired import difference_errors, draw_changes
 from autoprune.records.problem import Problem
 
 #: Draws of the samples, and the largest number of qualities that are drawn: fewer draws for many candidates.
-DRAWS, _QUALITIES = 1000, 300_000
+_DRAWS, _QUALITIES = 1000, 300_000
 
 
 class Numbers:
@@ -30,12 +31,9 @@ class Numbers:
         dense: Record of the dense model; None before it was measured.
     """
 
-    __slots__ = ("_changes", "_found", "_places", "dense", "problem", "records")
-
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
         self._found: dict[tuple[str, str], np.ndarray] = {}
-        self._changes: list[tuple[np.ndarray, np.ndarray] | None] = []
         self._places = {record.number: place for place, record in enumerate(self.records)}
 
     def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
@@ -94,15 +92,15 @@ class Numbers:
 
         return self._once("spread", cost, lambda: [found(one) for one in self.records])
 
-    @property
+    @cached_property
     def complete(self) -> np.ndarray:
-        """Which candidates were trained to the end, bool."""
-        return self._once("complete", "", lambda: [float(not one.stopped) for one in self.records]) > 0
+        """Whether each candidate was trained to the end, bool."""
+        return np.array([not one.stopped for one in self.records], dtype=bool)
 
-    @property
+    @cached_property
     def selectable(self) -> np.ndarray:
-        """Which candidates may be chosen, bool, see `CandidateRecord.selectable`."""
-        return self._once("selectable", "", lambda: [float(one.selectable) for one in self.records]) > 0
+        """Whether each candidate may be chosen, bool, see `CandidateRecord.selectable`."""
+        return np.array([one.selectable for one in self.records], dtype=bool)
 
     @property
     def losses(self) -> np.ndarray:
@@ -120,33 +118,28 @@ class Numbers:
         """
         return self._once("errors", metric, lambda: [one.search.error_of(metric) for one in self.records])
 
-    @property
+    @cached_property
     def dense_errors(self) -> np.ndarray:
         """Standard errors of the difference of the quality to dense; 0 without a dense record."""
-        dense = self.dense
-        if dense is None:
+        if self.dense is None:
             return np.zeros(len(self.records))
-        measurements = [one.search for one in self.records]
-        return self._once("dense", "", lambda: difference_errors(dense.search, measurements).tolist())
+        return difference_errors(self.dense.search, [one.search for one in self.records])
 
+    @cached_property
     def changes(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Draw how much the quality of each candidate changes on a draw of the samples, and on those not drawn.
+        """Changes of the quality of each candidate on draws of the samples, and on the samples not drawn.
 
-        Returns:
-            Two of float [draws, records], see `draw_changes`, 0 for candidates that were stopped or have no quality;
-            None where no error is known.
+        Two of float [draws, records], see `draw_changes`, 0 for candidates that were stopped or have no quality; None
+        where no error is known.
         """
-        if not self._changes:
-            known = np.flatnonzero(self.complete & np.isfinite(self.shown(QUALITY)))
-            draws = min(DRAWS, max(_QUALITIES // max(len(known), 1), 50))
-            moved = draw_changes([self.records[place].search for place in known.tolist()], draws)
-            if moved is None:
-                self._changes.append(None)
-            else:
-                whole = np.zeros((2, len(moved[0]), len(self.records)))
-                whole[:, :, known] = moved
-                self._changes.append((whole[0], whole[1]))
-        return self._changes[0]
+        known = np.flatnonzero(self.complete & np.isfinite(self.shown(QUALITY)))
+        draws = min(_DRAWS, max(_QUALITIES // max(len(known), 1), 50))
+        moved = draw_changes([self.records[place].search for place in known.tolist()], draws)
+        if moved is None:
+            return None
+        whole = np.zeros((2, len(moved[0]), len(self.records)))
+        whole[:, :, known] = moved
+        return whole[0], whole[1]
 
     def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
         if (kind, name) not in self._found:

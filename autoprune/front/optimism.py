@@ -88,7 +88,7 @@ class Draws:
         Returns:
             The draws; None where no error of the quality is known.
         """
-        moved = numbers.changes()
+        moved = numbers.changes
         if moved is None:
             return None
         losses, sign = numbers.losses[places], numbers.problem.quality.loss(1.0)
