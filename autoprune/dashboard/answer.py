@@ -24,7 +24,7 @@ from autoprune.records.paired import difference_error, quantile
 from autoprune.report.figure import Properties
 from autoprune.report.sections.summary import reason_of, standing_of
 
-#: What the best candidate is best by, if a client does not say.
+#: Cost that the best candidate has the least of, if a client names none.
 BY = "multiply_adds"
 
 

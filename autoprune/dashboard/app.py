@@ -33,7 +33,7 @@ def make_app(runs: LiveRuns, access: Access) -> Dash:
 
     Args:
         runs: Run folders to show.
-        access: Who may write.
+        access: Access to the dashboard.
 
     Returns:
         The application; `serve` wraps it with the guard and serves it.
@@ -118,7 +118,7 @@ def _views(app: Dash, runs: LiveRuns) -> None:
 
 
 def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
-    """Register the views of single candidates, and of what is behind a study."""
+    """Register the views of single candidates, and of the sections that explain a study."""
 
     @app.callback(Output("understanding", "children"), Input("live", "data"), Input("store-tab", "data"))
     def understanding(version: object, wanted: object) -> object:

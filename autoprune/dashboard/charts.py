@@ -23,9 +23,9 @@ _INTERVALS = {"error_x", "error_y"}
 _MOST_INTERVALS = 80
 #: Scale as a client names it -> whether it is logarithmic.
 _SCALES = {"linear": False, "log": True}
-#: What the chart shows at first over, if it was measured.
+#: Horizontal axis at first: the first of these that was measured.
 _FIRST = ("latency_ms", "multiply_adds")
-#: What the third axis shows at first.
+#: Third axis at first: the first of these that is on no other axis.
 _THIRD = ("size_bytes", "multiply_adds", "parameters", QUALITY)
 
 
@@ -35,7 +35,7 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
     Args:
         snapshots: All runs; the others lie behind the shown one.
         shown: Position of the run that is looked at.
-        wanted: Axes, scales, split and kind of chart as a client asks for them; what is unknown becomes the default.
+        wanted: Axes, scales, split and kind of chart as a client asks for them; the default in place of unknown ones.
         version: State that the runs are in.
 
     Returns:

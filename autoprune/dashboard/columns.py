@@ -118,7 +118,7 @@ def _column(quantity: Quantity, name: str, values: np.ndarray, errors: np.ndarra
 
 
 def compact(values: np.ndarray) -> list[float | int | None]:
-    """Round numbers to what is worth sending.
+    """Round numbers to the digits that are worth sending.
 
     Args:
         values: Numbers.

@@ -1,4 +1,4 @@
-"""Compression of responses: scripts once, everything else as it is sent."""
+"""Compression of responses: scripts once, everything else for each request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SMALLER = ("text/", "application/json", "application/javascript")
 #: Shortest response that is worth it.
 _LEAST = 1024
-#: Level for what is sent once, and for scripts, which are kept.
+#: Level for a response that is sent once, and for a script, which is kept.
 _QUICK, _SMALL = 4, 9
 
 

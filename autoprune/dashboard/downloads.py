@@ -59,7 +59,7 @@ def plan_file(run: Run, number: int) -> Download:
 def weights_file(run: Run, number: int) -> Download:
     """Make the weights of a candidate with its architecture, which `load_safetensors` reads from one file.
 
-    The stored file is sent as it is, but for its header, which also holds the architecture. Where many weights are zero
+    The header also holds the architecture; the rest is that of the stored file. Where many weights are zero
     it may be compressed; `autoprune export` writes one that other tools read.
 
     Args:

@@ -1,4 +1,4 @@
-"""Guard in front of the dashboard: who may ask, who may write, and what a browser may do with an answer.
+"""Guard in front of the dashboard: origin and token of requests, and headers of answers.
 
 A page of another site can make a browser send requests to a server on this machine. It cannot choose the headers that
 say where a request comes from, so these decide:
@@ -33,7 +33,7 @@ TOKEN = "token"
 _READING = ("GET", "HEAD", "OPTIONS")
 #: Largest body of a request, in bytes.
 LARGEST_BODY = 2_000_000
-#: What each answer allows the browser. Plotly sets styles of elements, compiles programs for WebGL, and exports
+#: Policy that each answer sets. Plotly sets styles of elements, compiles programs for WebGL, and exports
 #: pictures as blobs.
 _POLICY = "; ".join(
     (
@@ -61,7 +61,7 @@ _HEADERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Who may look at a dashboard and change something.
+    """Access to a dashboard: its address, its token, and whether it can be written.
 
     Attributes:
         host: Address that the server is bound to.
@@ -132,7 +132,7 @@ class Guard:
 
     Args:
         app: The application.
-        access: Who may look and change.
+        access: Access to the dashboard.
         scripts: Function that lists the hashes of the scripts within the page, which may run, in quotes: that is
             `Dash.csp_hashes`.
     """

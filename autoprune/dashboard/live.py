@@ -1,4 +1,4 @@
-"""Run folders as they are now: each is read again when its files have changed, and what follows is kept until then."""
+"""Current state of run folders: each is read again when its files have changed, and results are kept until then."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ class LiveRuns:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with folders that cannot be read any more."""
+        """Faults of the folders that cannot be read any more."""
         return [one.fault for one in self.runs if one.fault]
 
     def snapshots(self) -> list[Snapshot]:
-        """List the runs as they are now."""
+        """List the current state of each run."""
         return [one.now for one in self.runs]
 
     def place(self, wanted: object) -> int:

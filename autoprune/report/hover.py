@@ -1,4 +1,4 @@
-"""What a chart says of a candidate under the pointer."""
+"""Texts of charts for the candidate under the pointer."""
 
 from __future__ import annotations
 

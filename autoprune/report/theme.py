@@ -72,11 +72,11 @@ ORIGIN_SYMBOLS: Mapping[Origin, str] = {
 }
 #: Colours of lines and bars, in their order.
 SERIES = ("#3a86dd", "#c98500", "#12a17c", "#b85c9e", "#7a5cd6", "#7d8590")
-#: What is pointed out, what stands back, and what stands out as bad.
+#: Colours for emphasis, for the background, and for bad outcomes.
 ACCENT, FAINT, BAD = "#3a86dd", "#7d8590", "#d1492e"
 #: Fills of regions, and of the noise of the dense model.
 REGION, NOISE = "rgba(18,161,124,0.10)", "rgba(125,133,144,0.16)"
-#: Opacity of what is beaten, and of what was stopped early.
+#: Opacity of beaten and of stopped candidates.
 BEATEN, STOPPED = 0.38, 0.3
 #: Scale of lines and bars from low to high. Heat maps have a scale of one colour from the template of the page.
 SPAN = ((0.0, "#c98500"), (0.5, "#7d8590"), (1.0, "#3a86dd"))

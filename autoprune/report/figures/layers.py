@@ -14,7 +14,7 @@ from autoprune.report.theme import ACCENT
 
 #: Largest number of candidates in a heat map.
 MOST_ROWS = 60
-#: Height of a row of the heat map, and of what is around, in pixels.
+#: Height of a row of the heat map, and of its margins, in pixels.
 _ROW, _AROUND = 20, 190
 #: Least height of the heat map.
 _LOW = 320

@@ -42,7 +42,7 @@ _OUTSIDE, _ROOM = 0.05, 0.06
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeOff:
-    """What the chart shows.
+    """Axes, split and limits of the chart.
 
     Attributes:
         x: Name of the quantity along the horizontal axis.

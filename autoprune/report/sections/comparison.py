@@ -26,7 +26,7 @@ _NAMED = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerData:
-    """What is known of the layers of a model, worked out once for a run.
+    """Work and latency of the layers of a model, worked out once for a run.
 
     Attributes:
         table: Work of the layers; None in a run of a version that did not store it.
@@ -38,13 +38,13 @@ class LayerData:
 
 
 def layer_data(run: Run) -> LayerData:
-    """Read what is known of the layers of a model.
+    """Read the work of the layers of a model, and the model of their latency.
 
     Args:
         run: The run.
 
     Returns:
-        Work and latency of the layers, as far as they are known.
+        Work and latency of the layers; None for an unknown one.
     """
     profile, table = run.folder.read_device_profile(), run.folder.read_layers()
     if profile is None:

@@ -45,12 +45,12 @@ def device_section(run: Run, _: Front) -> Section | None:
     )
 
 
-#: What the staircases are.
+#: Caption of the staircases.
 STAIRCASES = "Latency, as a share of dense, when all groups of a kind lose channels from a multiple of 16."
 
 
 def device_text(profile: DeviceProfile) -> str:
-    """Describe the machine, the runtime and what was timed.
+    """Describe the machine, the runtime and the timed model.
 
     Args:
         profile: The profile.

@@ -1,4 +1,4 @@
-"""Settings of the study, and what of the model is left alone."""
+"""Settings of the study, and layers that are left alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings_section(run: Run, _: Front) -> Section | None:
 
 
 def left_alone_section(run: Run, _: Front) -> Section | None:
-    """List what is left alone by reason, like `explain`, with remedies.
+    """List the layers that are left alone, by reason, like `explain`, with remedies.
 
     Args:
         run: The run, for the description of its model.

@@ -1,4 +1,4 @@
-"""What a dashboard gives to download: it loads again, and nothing outside the run folder is ever read."""
+"""Downloads of a dashboard: they load again, and nothing outside the run folder is ever read."""
 
 from __future__ import annotations
 

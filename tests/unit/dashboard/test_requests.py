@@ -1,4 +1,4 @@
-"""What the dashboard answers to requests that its own page would not send."""
+"""Answers of the dashboard to requests that its own page would not send."""
 
 from __future__ import annotations
 

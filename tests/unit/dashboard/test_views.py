@@ -1,4 +1,4 @@
-"""What the dashboard sends: columns, charts and answers over one run and over two."""
+"""Views of the dashboard: columns, charts and answers over one run and over two."""
 
 from __future__ import annotations
 

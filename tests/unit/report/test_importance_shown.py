@@ -1,4 +1,4 @@
-"""What the report and the command line show of the importances: figure, tables, sentences."""
+"""Importances in the report and on the command line: figure, tables, sentences."""
 
 from __future__ import annotations
 
