@@ -90,12 +90,16 @@ class RunFolder:
             NotFoundError: The folder holds no study.
         """
         if not self.holds_study:
-            remedy = "Name the folder that `autoprune run` printed."
-            raise NotFoundError(error_message("a run folder", f"hold {STUDY}", _without_study(self.path), remedy))
+            raise self.missing_study_error()
         path = self.path / STUDY
         manifest = load_dataclass(Manifest, path)
         manifest.check(str(path))
         return manifest
+
+    def missing_study_error(self) -> NotFoundError:
+        """Build the error for a path without a study, which says what there is in its place."""
+        remedy = "Name the folder that `autoprune run` printed."
+        return NotFoundError(error_message("a run folder", f"hold {STUDY}", _without_study(self.path), remedy))
 
     def write_topology(self, topology: Topology) -> None:
         """Write the structure of the dense model, for exports and for loading without tracing.

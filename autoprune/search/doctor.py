@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from autoprune.codec import load_dataclass, read_bytes
 from autoprune.display import shorten
-from autoprune.errors import AutopruneError, LaterVersionError, NotFoundError, StorageError, error_message
+from autoprune.errors import AutopruneError, LaterVersionError, StorageError
 from autoprune.records.annotations import ANNOTATIONS, Annotations
 from autoprune.records.atomic import cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import CandidateRecord
@@ -88,8 +88,7 @@ def examine(path: str | Path, *, dry_run: bool = False) -> list[Finding]:
     """
     folder = RunFolder(Path(path).absolute())
     if not any((folder.path / name).exists() for name in (STUDY, CANDIDATES, JOURNAL)):
-        remedy = "Name the folder that `autoprune run` printed."
-        raise NotFoundError(error_message("a run folder", f"hold {STUDY}", f"{folder.path} without it", remedy))
+        raise folder.missing_study_error()
     found = [*_locks(folder)]
     if not dry_run:
         _mend(folder, found)
