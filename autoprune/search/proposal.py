@@ -80,7 +80,7 @@ class Proposal:
         forward, trained, shared = one.work
         return cls(
             number=one.number,
-            origin=Origin(one.origin),
+            origin=one.origin,
             plan=ResolvedPlan(
                 asked=one.asked, plan=one.plan, widths=MappingProxyType(one.widths), gone=frozenset(one.gone)
             ),

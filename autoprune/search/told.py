@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from statistics import NormalDist
 from typing import Annotated
 
 from autoprune.display import shorten
@@ -16,7 +15,8 @@ from autoprune.plan.rules import PART, Rule, at_least, check_fields
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import DEFAULT_PROFILE, HIGHEST, Latency, Measurement
-from autoprune.records.objectives import Objective
+from autoprune.records.objectives import QUALITY, Objective
+from autoprune.records.paired import quantile
 from autoprune.records.problem import Problem
 from autoprune.records.work import Work
 from autoprune.search.proposal import Result
@@ -25,6 +25,8 @@ from autoprune.structure.topology import Topology
 
 #: A cost, or a cost and its standard error, which latencies have.
 Told = float | tuple[float, float]
+#: Costs that follow from the structure where they are not told.
+_COUNTS = (*STRUCTURE_COSTS, "nonzero_parameters")
 #: Rules of the details of a trial.
 _KEPT = Rule(
     holds=lambda value: isinstance(value, Mapping) and all(map(_are_indices, value.values())),
@@ -39,7 +41,7 @@ _RUNGS = Rule(
     wants="be pairs of a share in [0, 1) and a quality",
 )
 #: Half the width of a 95 % interval in standard errors.
-_HALF_WIDTH = NormalDist().inv_cdf(0.975)
+_HALF_WIDTH = quantile(0.975)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,7 @@ class Numbers:
         parts = {name: round(plain[name]) for name in STRUCTURE_COSTS if name in plain}
         parameters = parts.get("parameters", expected.parameters)
         nonzero = round(plain.get("nonzero_parameters", parameters))
-        rest = {name: number for name, number in plain.items() if name not in (*STRUCTURE_COSTS, "nonzero_parameters")}
+        rest = {name: number for name, number in plain.items() if name not in _COUNTS}
         timed = {name: told for name, told in self.costs.items() if known[name].is_timed}
         return replace(
             expected,
@@ -171,14 +173,12 @@ class Numbers:
             yield error_message("quality_error", "be a finite number >= 0", shorten(repr(self.quality_error)))
         for name, told in self.costs.items():
             yield from _faults_of_cost(name, told, timed=known[name].is_timed)
-        wrong = [name for name, value in self.metrics.items() if not _is_number(value)]
-        yield from (
-            error_message(f"the metric {name}", "be a finite number", shorten(repr(self.metrics[name])))
-            for name in wrong
-        )
-        missing = [name for name in _wanted(problem) if name not in self.costs and name not in self.metrics]
-        for name in missing:
-            yield error_message("the numbers of a trial", f"have {name}, an objective or limit", "none")
+        for name, value in self.metrics.items():
+            if not _is_number(value):
+                yield error_message(f"the metric {name}", "be a finite number", shorten(repr(value)))
+        for name in _wanted(problem):
+            if name not in self.costs and name not in self.metrics:
+                yield error_message("the numbers of a trial", f"have {name}, an objective or limit", "none")
 
 
 def _is_number(value: object) -> bool:
@@ -206,7 +206,7 @@ def _wanted(problem: Problem) -> Iterator[str]:
     """Yield the objectives and limits that do not follow from the structure."""
     limited = {limit.objective for limit in problem.limits.each.values() if not limit.drop}
     for name in dict.fromkeys((*problem.objectives, *sorted(limited))):
-        if name not in ("quality", problem.metric, *STRUCTURE_COSTS, "nonzero_parameters"):
+        if name not in (QUALITY, problem.metric, *_COUNTS):
             yield name
 
 
