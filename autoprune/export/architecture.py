@@ -36,7 +36,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where an exported candidate comes from: what people read in its architecture.
+    """Study, plan and measurements of an exported candidate, for people who read its architecture.
 
     Attributes:
         study: Name of the study; "" without one.

@@ -58,7 +58,7 @@ class SearchBackend:
     `with` block.
 
     Args:
-        structure: What can be pruned, and what it saves.
+        structure: Structure of the model: its groups, its blocks, and the costs that these save.
         settings: Settings of the search. Its `trials` end `ask`; seconds, samples and the recovery are for you to keep.
         out: Run folder; the search that is there goes on if it is the same. None keeps it in a temporary folder, which
             goes with the object.

@@ -107,7 +107,7 @@ def examine(path: str | Path, *, dry_run: bool = False) -> list[Finding]:
 
 
 def _mend(folder: RunFolder, findings: Iterable[Finding]) -> None:
-    """Move what is broken aside, and write what replaces it."""
+    """Move broken files aside, and write those that replace them."""
     for finding in findings:
         for path in finding.moves:
             aside = finding.to or free_name(folder.path / LOST / path.relative_to(folder.path))
@@ -316,7 +316,7 @@ def _read_topology(path: Path) -> None:
 
 
 def _said(error: AutopruneError) -> str:
-    """Return an error as what is said of its file."""
+    """Return the fault of a file that an error tells."""
     return f"cannot be read: {shorten(str(error))}"
 
 

@@ -46,14 +46,14 @@ def check_metrics(metrics: object) -> None:
 
 
 def searched_topology(structure: Structure, settings: StudySettings) -> Topology:
-    """Find what is searched; refuse settings that need weights or a device.
+    """Take from a structure the part that is searched; refuse settings that need weights or a device.
 
     Args:
-        structure: What can be pruned.
+        structure: Structure of the model.
         settings: Settings of the search.
 
     Returns:
-        The structure of what is searched.
+        The structure of that part.
 
     Raises:
         ConfigurationError: The settings need weights or a device, or nothing can be pruned.

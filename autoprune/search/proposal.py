@@ -93,7 +93,7 @@ class Proposal:
 @stored(Format(what="a proposal", version=1))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """A proposal as it is written."""
+    """Stored form of a proposal."""
 
     number: int
     origin: Origin

@@ -112,7 +112,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Numbers of a trial, as they are told.
+    """Numbers of a trial that a caller tells.
 
     Attributes:
         quality: Value of the metric that the search keeps up.

@@ -24,7 +24,7 @@ class PruningSpace:
     """The parameters of a pruning plan, for people who keep their own Optuna study, storage and sampler.
 
     Args:
-        structure: What can be pruned, such as `autoprune.discover(model, inputs).describe()`.
+        structure: Structure of the model, such as `autoprune.discover(model, inputs).describe()`.
         settings: Settings of the space; the defaults when None. Widths in grains of a device need a number in
             `structure.round_to`.
         sensitivity: Scan of the dense model, around whose allocations the space is laid; None without one.
