@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.search.doctor import examine
 from autoprune.search.storage import exclusive
 from tests.end_to_end.script import files
+from tests.processes import is_killed
 from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings
 
@@ -250,9 +251,12 @@ def test_a_run_that_another_process_runs_is_left_alone(whole: Path, tmp_path: Pa
     half(out / "ending.json")
     with exclusive(out), pytest.raises(StudyConflictError, match="one process at a time"):
         examine(out)
-    code = "import os\nfrom pathlib import Path\nfrom autoprune.search.storage import exclusive\n"
-    code += f"with exclusive(Path({str(out)!r})):\n    os.kill(os.getpid(), 9)\n"
-    subprocess.run([sys.executable, "-c", code], check=False)
+
+    def die() -> None:
+        with exclusive(out):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert is_killed(die)
     assert len(examine(out)) == 1, "the lock of a dead process holds nothing"
 
 

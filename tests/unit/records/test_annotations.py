@@ -18,7 +18,7 @@ from autoprune.front.run import Run
 from autoprune.records import annotations as module
 from autoprune.records.annotations import ANNOTATIONS, LOCK, Annotations, edit_annotations, read_annotations
 from autoprune.records.run_folder import RunFolder
-from tests.end_to_end.script import ROOT, environment
+from tests.processes import is_killed
 from tests.unit.front.builders import dense, measurement, record, run_of
 
 
@@ -80,15 +80,12 @@ def test_two_texts_of_one_note_are_both_kept(run: Run) -> None:
 def test_a_killed_edit_leaves_the_old_notes_or_the_new_ones(run: Run) -> None:
     """A process that dies in the middle of an edit keeps no lock and no half file."""
     run.annotate("before")
-    script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from autoprune.records.annotations import edit_annotations\n"
-        "edit_annotations(Path(sys.argv[1]), lambda found: os.kill(os.getpid(), signal.SIGKILL))\n"
-    )
-    command = [sys.executable, "-c", script, str(run.folder.path)]
-    ended = subprocess.run(command, env=environment(), cwd=ROOT, check=False)
-    assert ended.returncode == -signal.SIGKILL
+
+    def die(_: Annotations) -> Annotations:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    assert is_killed(lambda: edit_annotations(run.folder.path, die))
     assert run.annotations.note == "before"
     assert run.annotate("after").note == "after"
 
