@@ -222,28 +222,27 @@ def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return rest
 
 
-def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+def memberships(groups: np.ndarray) -> np.ndarray:
+    """Return 1 where a trial is in a group of a parameter, and 0 elsewhere, float [n, parameters, groups].
+
+    Args:
+        groups: Group of each trial, integers >= 0, [n, parameters].
+    """
+    inside = np.zeros((*groups.shape, int(groups.max(initial=0)) + 1))
+    np.put_along_axis(inside, groups[:, :, None], 1.0, axis=2)
+    return inside
+
+
+def explained_variance(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the share of variance that each parameter explains, less chance, float [rows, parameters].
 
     The share is 1 - (1 - between / total) (n - 1) / (n - groups): 1 if the groups explain everything, 0 on average if
     they explain nothing, and then often negative. It is 0 if the values are constant or each has a group for itself.
 
     Args:
-        groups: Group of each trial, integers >= 0, [n, parameters].
+        inside: Groups of the trials, see `memberships`.
         values: Values of the targets, float [rows, n].
     """
-    return _explained(_members(groups), values)
-
-
-def _members(groups: np.ndarray) -> np.ndarray:
-    """Return 1 where a trial is in a group of a parameter, float [n, parameters, groups]."""
-    inside = np.zeros((*groups.shape, int(groups.max(initial=0)) + 1))
-    np.put_along_axis(inside, groups[:, :, None], 1.0, axis=2)
-    return inside
-
-
-def _explained(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return what `explained_variance` does, for groups from `_members`."""
     samples, parameters, most = inside.shape
     counts = inside.sum(0)
     away = values - values.mean(1, keepdims=True)
@@ -324,16 +323,16 @@ def _merge_kinds(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
 def _draws(groups: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], seed: int) -> dict[str, _Draws]:
     """Draw halves and orders of the trials, the same for each target."""
     random = np.random.default_rng(seed)
-    inside, values = _members(np.stack(list(groups.values()), axis=1)), np.stack(list(targets.values()))
+    inside, values = memberships(np.stack(list(groups.values()), axis=1)), np.stack(list(targets.values()))
     count = values.shape[1]
     halves = [random.permutation(count)[: count // 2] for _ in range(_HALVES)]
-    of_halves = np.stack([_explained(inside[half], values[:, half]) for half in halves], axis=1)
+    of_halves = np.stack([explained_variance(inside[half], values[:, half]) for half in halves], axis=1)
     batches = []
     for _ in range(_ORDERS // _ORDERS_PER_BATCH):
         orders = random.permuted(np.tile(np.arange(count), (_ORDERS_PER_BATCH, 1)), axis=1)
         drawn = np.take(values, orders, axis=1).reshape(-1, count)
-        batches.append(_explained(inside, drawn).reshape(len(values), len(orders), -1))
-    chance, own = np.concatenate(batches, axis=1), _explained(inside, values)
+        batches.append(explained_variance(inside, drawn).reshape(len(values), len(orders), -1))
+    chance, own = np.concatenate(batches, axis=1), explained_variance(inside, values)
     return {
         target: _Draws(own=own[[place]], halves=of_halves[place], chance=chance[place])
         for place, target in enumerate(targets)

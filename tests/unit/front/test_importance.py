@@ -14,6 +14,7 @@ from autoprune.front.importance import (
     at_equal_cost,
     explained_variance,
     importances,
+    memberships,
 )
 from autoprune.records.candidate import CandidateRecord
 from tests.unit.front.builders import front_of, latency, measurement, record
@@ -328,12 +329,11 @@ def test_the_table_has_a_row_for_each_parameter_and_each_of_a_kind() -> None:
 
 def test_explained_by_hand() -> None:
     """Groups [0, 0, 1, 1], values [1, 3, 5, 7]: between 16 of 20 in all, so 1 - 0.2 * 3 / 2; [0, 1, 0, 1]: 4 of 20."""
-    groups = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    found = explained_variance(groups, np.array([[1.0, 3.0, 5.0, 7.0], [2.0, 2.0, 8.0, 8.0], [4.0, 4.0, 4.0, 4.0]]))
+    inside = memberships(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    found = explained_variance(inside, np.array([[1.0, 3.0, 5.0, 7.0], [2.0, 2.0, 8.0, 8.0], [4.0, 4.0, 4.0, 4.0]]))
     assert found == pytest.approx(np.array([[0.7, -0.2], [1.0, -0.5], [0.0, 0.0]]))
-    assert explained_variance(np.arange(4)[:, None], np.array([[1.0, 3.0, 5.0, 7.0]])) == pytest.approx(
-        np.zeros((1, 1))
-    )
+    alone = memberships(np.arange(4)[:, None])
+    assert explained_variance(alone, np.array([[1.0, 3.0, 5.0, 7.0]])) == pytest.approx(np.zeros((1, 1)))
 
 
 def test_a_straight_line_leaves_nothing_and_a_step_off_it_stays() -> None:
