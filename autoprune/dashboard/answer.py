@@ -15,12 +15,11 @@ from autoprune.display import printable_line, signed_text
 from autoprune.errors import AutopruneError, SelectionError
 from autoprune.front.front import Front
 from autoprune.front.quantities import allowed_range, quantities
-from autoprune.front.suggestion import Suggestion, suggest
+from autoprune.front.suggestion import Suggestion, noise_of, suggest
 from autoprune.front.table import share_of
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
-from autoprune.records.paired import difference_error, quantile
 from autoprune.report.figure import Properties
 from autoprune.report.sections.summary import reason_of, standing_of
 
@@ -121,7 +120,7 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
     found = []
     if dense is not None:
         gain = front.gain(record)
-        margin = quantile(0.975) * difference_error(record.search, dense.search)
+        margin = noise_of(record.search, dense.search)
         note = f"± {margin:.4f}" if margin > 0 else ""
         found.append(
             (signed_text(problem.quality.change(gain)), f"{printable_line(front.metric, 40)} against dense", note)

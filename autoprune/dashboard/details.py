@@ -12,6 +12,7 @@ from autoprune.dashboard.columns import key_of
 from autoprune.dashboard.elements import button, facts, sentences, table_element, tagged
 from autoprune.dashboard.live import Snapshot
 from autoprune.display import printable_line
+from autoprune.front.compared import ancestors
 from autoprune.front.front import Front
 from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
@@ -66,11 +67,11 @@ def lineage(front: Front, record: CandidateRecord) -> str:
         Such as "sampled; from candidate 3, from candidate 0".
     """
     known = {one.number: one for one in front.records}
-    line: list[str] = []
-    here = record
-    while here.parent is not None and here.parent in known and len(line) < len(known):
-        here = known[here.parent]
-        line.append(f"from candidate {here.number}" if here is not front.dense else "from the dense model")
+    dense = front.dense
+    line = [
+        "from the dense model" if known[number] is dense else f"from candidate {number}"
+        for number in ancestors(record, known)
+    ]
     state = f", stopped at {record.fidelity:.0%} of its training" if record.stopped else ""
     return "; ".join([f"{record.origin}{state}", ", ".join(line)] if line else [f"{record.origin}{state}"])
 

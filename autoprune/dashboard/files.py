@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 
 import plotly
 from dash import Dash
@@ -14,6 +13,7 @@ from autoprune.dashboard.live import LiveRuns
 from autoprune.display import printable_line, shorten
 from autoprune.errors import AutopruneError, NotFoundError, error_message
 from autoprune.front.run import Run
+from autoprune.report.page import plotly_script
 from autoprune.report.theme import static_text, stylesheet
 
 #: Seconds for which a browser may keep a script whose address changes with its content.
@@ -64,11 +64,10 @@ def _sent(make: Callable[[], Download]) -> Response:
 
 
 def _serve_texts(app: Dash) -> None:
-    script = resources.files("plotly").joinpath("package_data", "plotly.min.js")
     for name, kind, text in (
         ("theme.css", "text/css", stylesheet()),
         ("theme.js", "text/javascript", static_text("theme.js")),
-        (PLOTLY, "text/javascript", script.read_text(encoding="utf-8")),
+        (PLOTLY, "text/javascript", plotly_script()),
     ):
 
         def view(name: str = name, kind: str = kind, text: str = text) -> Response:

@@ -121,7 +121,7 @@ def compare(
         records=records,
         groups=tuple(_group(row, records) for row in groups),
         layers=_layers(records, layers, latencies),
-        lineages=tuple(_ancestors(record, known) for record in records),
+        lineages=tuple(ancestors(record, known) for record in records),
         curves=tuple(_curve(record) for record in records),
         against_dense=tuple(
             None if dense is None or one is dense else quality_gap(one, dense, front.problem) for one in records
@@ -180,7 +180,16 @@ def _layers(
     )
 
 
-def _ancestors(record: CandidateRecord, known: Mapping[int, CandidateRecord]) -> tuple[int, ...]:
+def ancestors(record: CandidateRecord, known: Mapping[int, CandidateRecord]) -> tuple[int, ...]:
+    """List the candidates that a candidate descends from.
+
+    Args:
+        record: Candidate.
+        known: Number -> candidate, of all candidates of the study.
+
+    Returns:
+        Their numbers, from the parent on; the line ends at an unknown one, and before one that is in it.
+    """
     found: list[int] = []
     parent = record.parent
     while parent is not None and parent in known and parent not in found:

@@ -27,6 +27,11 @@ class Comparison:
     trusted: bool = True
     predicted: bool = False
 
+    @property
+    def remark(self) -> str:
+        """Words behind the ratio: ", predicted" or ", in doubt"; "" for a trusted measurement."""
+        return ", predicted" if self.predicted else "" if self.trusted else ", in doubt"
+
 
 def latency_comparison(latency: Latency | None) -> Comparison | None:
     """Read the comparison of a latency.

@@ -69,6 +69,5 @@ def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | Non
     number = f"{cost.title} {value:{cost.form}}{f' {cost.unit}' if cost.unit else ''}"
     found = cost.comparison(record.search)
     if found is not None:
-        doubt = ", predicted" if found.predicted else "" if found.trusted else ", in doubt"
-        return f"{number}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}) of dense{doubt}"
+        return f"{number}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}) of dense{found.remark}"
     return number if not whole > 0 else f"{number}: {value / whole:.1%} of dense"

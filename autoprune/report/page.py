@@ -52,7 +52,7 @@ def render(page: Page) -> str:
         .get_template("page.html")
         .render(
             page=page,
-            plotly=Markup(_plotly()),
+            plotly=Markup(plotly_script()),
             style=Markup(f"{theme.stylesheet()}\n{theme.static_text('report.css')}"),
             templates=theme.templates(),
             theme_script=Markup(theme.static_text("theme.js")),
@@ -82,6 +82,10 @@ def _finalize(value: object) -> object:
 
 
 @functools.cache
-def _plotly() -> str:
-    """Read the code of plotly.js from the package plotly, whose own functions import all of its classes first."""
+def plotly_script() -> str:
+    """Read plotly.js from the package plotly, whose own functions import all of its classes first.
+
+    Returns:
+        Its code.
+    """
     return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")

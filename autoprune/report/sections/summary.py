@@ -124,8 +124,7 @@ def _cost_row(cost: Objective, dense: CandidateRecord, record: CandidateRecord) 
     compared = cost.comparison(record.search)
     change = f"{own / whole:.1%} of dense" if whole else ""
     if compared is not None:
-        doubt = ", predicted" if compared.predicted else "" if compared.trusted else ", in doubt"
-        change = f"{compared.ratio:.1%} of dense{doubt}"
+        change = f"{compared.ratio:.1%} of dense{compared.remark}"
     return cost.axis_title, f"{whole:{cost.form}}", f"{own:{cost.form}}", change
 
 
@@ -187,8 +186,7 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
     facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
     compared = front.problem.costs["latency_ms"].comparison(found.record.search)
     if compared is not None:
-        state = ", predicted" if compared.predicted else "" if compared.trusted else ", in doubt"
-        note = f"{compared.low:.2f} to {compared.high:.2f}{state}"
+        note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
         facts.append(Fact(value=f"{compared.ratio:.2f}", label="of the latency", note=note))
     return facts
 
