@@ -11,31 +11,28 @@ the key until the new answer.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
 import typer
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
-from autoprune.dashboard.serve import Dashboard
+from autoprune.dashboard.serve import QuietHandler
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from benchmarks.report import random_records, write_run
 from benchmarks.reporting import print_table, spread
+from tests.browser.chromium import launch, serving
 
 if TYPE_CHECKING:
     import optuna
     from playwright.sync_api import BrowserContext, Page
 
-#: WebGL without a graphics card.
-_ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _GROUPS = 20
 
 
@@ -45,17 +42,12 @@ def main(trials: str = "300,3000", repeats: int = 3) -> None:
 
     rows = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
         for count in map(int, trials.split(",")):
             records = random_records(count + repeats, _GROUPS)
-            browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-            rows.append(_ours(browser.new_context(), Path(place) / f"ours-{count}", records, repeats))
-            print(rows[-1], flush=True)
-            browser.close()
-            browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-            rows.append(_optuna(browser.new_context(), Path(place) / f"optuna-{count}.db", records, repeats))
-            print(rows[-1], flush=True)
-            browser.close()
+            for measure, name in ((_ours, f"ours-{count}"), (_optuna, f"optuna-{count}.db")):
+                with launch(playwright) as browser:
+                    rows.append(measure(browser.new_context(), Path(place) / name, records, repeats))
+                print(rows[-1], flush=True)
     print_table(
         "Dashboards",
         (
@@ -78,7 +70,7 @@ def _ours(context: BrowserContext, path: Path, records: Sequence[CandidateRecord
         write_run(folder, _GROUPS)
         for record in records[:count]:
             folder.write_candidate(record, b"")
-        with _served(Dashboard([path])) as url:
+        with serving(path) as url:
             ready = "document.querySelector('#plot-front[data-drawn]') && document.querySelector('[data-at]')"
             first, *opened = [_opened(context, url, ready) for _ in range(repeats + 1)]
             page = context.new_page()
@@ -134,22 +126,13 @@ def _optuna(context: BrowserContext, path: Path, records: Sequence[CandidateReco
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     study = optuna.create_study(storage=storage, study_name="made up", directions=["maximize", "minimize", "minimize"])
     study.add_trials([_trial(record) for record in records[: len(records) - repeats]])
-    server = make_server("127.0.0.1", 0, wsgi(storage), threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, wsgi(storage), threaded=True, request_handler=QuietHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/dashboard/studies/1"
     ready = "document.querySelector('.js-plotly-plot .trace, .js-plotly-plot canvas')"
     first, *opened = [_opened(context, url, ready) for _ in range(repeats + 1)]
     server.shutdown()
     return _row("optuna-dashboard", len(records) - repeats, first, opened, "", "")
-
-
-class _Quiet(WSGIRequestHandler):
-    """Handler that keeps connections open, as that of the dashboard, and logs nothing."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log nothing."""
 
 
 def _trial(record: CandidateRecord) -> optuna.trial.FrozenTrial:
@@ -194,17 +177,6 @@ def _row(
 ) -> list[str]:
     times, busy = (spread([one[place] for one in opened], 2) for place in (0, 2))
     return [name, f"{count:,}", f"{first[0]:.2f}", times, busy, f"{first[1]:.2f}, then {opened[-1][1]:.2f}", *rest]
-
-
-@contextmanager
-def _served(dashboard: Dashboard) -> Iterator[str]:
-    thread = threading.Thread(target=dashboard.serve)
-    thread.start()
-    try:
-        yield dashboard.url
-    finally:
-        dashboard.close()
-        thread.join()
 
 
 if __name__ == "__main__":

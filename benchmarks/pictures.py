@@ -7,15 +7,13 @@ The run is the made-up one of the browser tests.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autoprune.dashboard.serve import Dashboard
+from tests.browser.chromium import launch, serving
 from tests.browser.recorded import recorded_run
 
 if TYPE_CHECKING:
@@ -45,24 +43,16 @@ def main(
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
-        recorded_run(Path(place) / "digits")
-        served = Dashboard([Path(place) / "digits"])
-        thread = threading.Thread(target=served.serve)
-        thread.start()
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
-            args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        context = browser.new_context(reduced_motion="reduce")
-        for name, (view, mode, height) in _DOCS.items() if docs else ():
-            _take(context, served.url + VIEWS[view], 1400, height, mode, _IMAGES / f"{name}.png")
-        for view in () if docs else VIEWS:
-            for width in WIDTHS:
-                for mode in ("light", "dark"):
-                    _take(context, served.url + VIEWS[view], width, 0, mode, to / f"{view}-{width}-{mode}.png")
-        browser.close()
-        served.close()
-        thread.join()
+        folder = Path(place) / "digits"
+        recorded_run(folder)
+        with serving(folder) as url, launch(playwright) as browser:
+            context = browser.new_context(reduced_motion="reduce")
+            for name, (view, mode, height) in _DOCS.items() if docs else ():
+                _take(context, url + VIEWS[view], 1400, height, mode, _IMAGES / f"{name}.png")
+            for view in () if docs else VIEWS:
+                for width in WIDTHS:
+                    for mode in ("light", "dark"):
+                        _take(context, url + VIEWS[view], width, 0, mode, to / f"{view}-{width}-{mode}.png")
 
 
 def _take(  # a picture has as many sides

@@ -63,7 +63,7 @@ class Dashboard:
         self._server.server_close()
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     """Handler that keeps connections open, and does not log each request."""
 
     protocol_version = "HTTP/1.1"
@@ -74,7 +74,7 @@ class _Quiet(WSGIRequestHandler):
 
 def _server(host: str, port: int, app: WSGIApplication) -> BaseWSGIServer:
     _check_address(host, port)
-    return make_server(host, port, app, threaded=True, request_handler=_Quiet)
+    return make_server(host, port, app, threaded=True, request_handler=QuietHandler)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from tests.browser.chromium import CHROMIUM, launch, serving
 from tests.browser.recorded import recorded_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-#: WebGL without a graphics card, which the chart of many points and the lines need.
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture(scope="session")
@@ -31,24 +25,9 @@ def context() -> Iterator[BrowserContext]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = launch(playwright)
         yield browser.new_context(reduced_motion="reduce", accept_downloads=True)
         browser.close()
-
-
-@contextmanager
-def serving(*folders: Path, read_only: bool = False) -> Iterator[str]:
-    """A dashboard of these folders; its address."""
-    from autoprune.dashboard.serve import Dashboard
-
-    served = Dashboard(folders, port=0, read_only=read_only)
-    thread = threading.Thread(target=served.serve)
-    thread.start()
-    try:
-        yield served.url
-    finally:
-        served.close()
-        thread.join()
 
 
 @pytest.fixture(scope="session")

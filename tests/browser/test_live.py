@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from autoprune.cli.app import app
 from autoprune.front.run import Run
-from tests.browser.conftest import Opened, serving
+from tests.browser.chromium import serving
+from tests.browser.conftest import Opened
 from tests.browser.recorded import Recorded, recorded_run
 
 pytestmark = pytest.mark.xdist_group("browser")

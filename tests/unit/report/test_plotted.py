@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -12,11 +11,10 @@ import pytest
 import autoprune
 from autoprune.errors import NotFoundError, UnknownNameError
 from autoprune.front.front import Front
+from tests.browser.chromium import CHROMIUM
 from tests.slow import slow
 from tests.unit.front.builders import problem_of
 from tests.unit.report.noisy import dense, latency, measurement, record
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def front() -> Front:
