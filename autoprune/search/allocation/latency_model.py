@@ -248,7 +248,7 @@ def _work(table: LayerTable, grain: np.ndarray, models: Sequence[TimedModel]) ->
     ).reshape(len(models), len(dense))
     whole = (np.ceil(dense / grain) * grain).astype(int).tolist()  # a runtime pads the dense width as well
     fast = AllowedWidths.of([1] * len(dense), grain.astype(int).tolist(), whole)
-    work, filled = (_sizes(table, models, filling) for filling in (widths, fast.up(widths)))
+    work, filled = np.split(_sizes(table, [*models, *models], np.concatenate([widths, fast.up(widths)])), 2)
     touched = np.zeros((len(dense), len(table.work)))
     for entry, part in enumerate(table.work):
         if part.unit in _SLOWER_UNITS:
