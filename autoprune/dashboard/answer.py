@@ -46,18 +46,18 @@ def answer(one: Snapshot, run: int, wanted: Mapping[str, object]) -> tuple[Prope
     try:
         limits = limits_of(wanted.get("limits"))
         front.problem.check_limits(limits)
+        kept = front.within(limits) if limits.given else []
         if limits.given:
-            kept = front.within(limits)
             inside = [key_of(run, record.number) for record in kept]
             marks |= {"limited": True, "bounds": _bounds(front, limits), "inside": inside}
-        title, record, said = _chosen(front, limits, by, wanted)
+        title, record, said = _chosen(front, limits, by, wanted, len(kept))
     except AutopruneError as error:
         return marks, [html.H2("No candidate", className="answer-title"), *sentences(str(error).splitlines(), "small")]
     return {**marks, "chosen": key_of(run, record.number)}, _candidate(front, record, run, title, said)
 
 
 def _chosen(
-    front: Front, limits: Limits, by: str, wanted: Mapping[str, object]
+    front: Front, limits: Limits, by: str, wanted: Mapping[str, object], inside: int
 ) -> tuple[str, CandidateRecord, list[str]]:
     """Choose a candidate; return a title, the candidate, and what there is to say of it."""
     if wanted.get("mode") == "knee":
@@ -69,7 +69,7 @@ def _chosen(
         return "Best by your weights", weighted.choice.record, weighted.remarks
     if limits.given and wanted.get("mode") != "weights":
         choice = front.choice(limits, by, CONFIDENCE)
-        kept = f"{len(front.within(limits))} of {len(front.complete)} candidates keep the limits."
+        kept = f"{inside} of {len(front.complete)} candidates keep the limits."
         return "Best within the limits", choice.record, [kept, *choice.remarks]
     found = suggest(front)
     if found is None:

@@ -45,13 +45,13 @@ class Compressed:
         return plain and kind.startswith(_SMALLER) and (response.content_length or 0) >= _LEAST
 
     def _compress(self, request: Request, response: Response) -> None:
-        key = (request.full_path, response.headers.get("ETag") or str(len(response.data)))
-        if response.cache_control.max_age and key in self._kept:
+        if response.cache_control.max_age:
+            key = (request.full_path, response.headers.get("ETag") or str(len(response.data)))
+            if key not in self._kept:
+                self._kept[key] = gzip.compress(response.data, _SMALL, mtime=0)
             data = self._kept[key]
         else:
-            data = gzip.compress(response.data, _SMALL if response.cache_control.max_age else _QUICK, mtime=0)
-        if response.cache_control.max_age:
-            self._kept[key] = data
+            data = gzip.compress(response.data, _QUICK, mtime=0)
         response.data = data
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(data))

@@ -140,5 +140,4 @@ class LiveRuns:
         Returns:
             The position.
         """
-        known = isinstance(wanted, int) and not isinstance(wanted, bool)
-        return wanted if isinstance(wanted, int) and known and 0 <= wanted < len(self.runs) else 0
+        return wanted if type(wanted) is int and 0 <= wanted < len(self.runs) else 0  # True is an int

@@ -31,13 +31,7 @@ def width_bars(found: Compared, titles: Sequence[str]) -> Figure:
         shares = [group.widths[number] / group.channels for group in found.groups]
         texts = [hover([title, group.name, *_kept(group, number)]) for group in found.groups]
         traces.append(_bars(number, title, found.records[number].origin == "dense", (places, shares, texts)))
-    layout: Properties = {
-        "barmode": "group",
-        "xaxis": {"type": "category", "tickangle": -45},
-        "yaxis": {**titled("channels kept"), "tickformat": ".0%", "range": [0, 1.05]},
-        "height": _HEIGHT,
-    }
-    return {"data": traces, "layout": layout}
+    return _grouped(traces, {**titled("channels kept"), "tickformat": ".0%", "range": [0, 1.05]})
 
 
 def layer_bars(found: Compared, titles: Sequence[str], *, latency: bool = False) -> Figure:
@@ -62,13 +56,7 @@ def layer_bars(found: Compared, titles: Sequence[str], *, latency: bool = False)
             for layer, value in zip(found.layers, values, strict=True)
         ]
         traces.append(_bars(number, title, found.records[number].origin == "dense", (places, values, texts)))
-    layout: Properties = {
-        "barmode": "group",
-        "xaxis": {"type": "category", "tickangle": -45},
-        "yaxis": titled(unit),
-        "height": _HEIGHT,
-    }
-    return {"data": traces, "layout": layout}
+    return _grouped(traces, titled(unit))
 
 
 def compared_curves(found: Compared, titles: Sequence[str], metric: str) -> Figure:
@@ -104,6 +92,11 @@ def compared_curves(found: Compared, titles: Sequence[str], metric: str) -> Figu
         "height": _HEIGHT,
     }
     return {"data": traces, "layout": layout}
+
+
+def _grouped(traces: list[Properties], yaxis: Properties) -> Figure:
+    xaxis = {"type": "category", "tickangle": -45}
+    return {"data": traces, "layout": {"barmode": "group", "xaxis": xaxis, "yaxis": yaxis, "height": _HEIGHT}}
 
 
 def _bars(number: int, title: str, is_dense: bool, data: tuple[list[str], list[float], list[str]]) -> Properties:
