@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.understanding import understand
 from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
+from autoprune.records.measurement import PREDICTION, Latency
 from autoprune.report.sections.summary import reason_of
 from tests.browser.recorded import recorded_run
-from tests.unit.front.builders import dense, front_of, measurement, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +169,20 @@ def test_without_dash_the_command_says_what_to_install(tmp_path: Path, monkeypat
 def test_no_difference_has_no_minus() -> None:
     same = record(1, measurement(0.9 - 1e-9, 500))
     assert candidate_facts(front_of([dense(), same]), same)[0][0] == "+0.0000"
+
+
+@pytest.mark.parametrize(
+    ("took", "remark"),
+    [
+        (latency(0.5), ""),
+        (latency(0.5, doubts=("busy",)), ", in doubt"),
+        (replace(latency(0.5), clock=PREDICTION), ", predicted"),
+    ],
+)
+def test_a_predicted_latency_is_told_from_a_measured_one(took: Latency, remark: str) -> None:
+    own = record(1, measurement(0.9, 500, took=took))
+    (note,) = [note for _, meaning, note in candidate_facts(front_of([dense(), own]), own) if "latency" in meaning]
+    assert note == f"{took.ratio_low:.2f} to {took.ratio_high:.2f}{remark}"
 
 
 def test_numbers_are_sent_so_that_they_are_rounded_as_in_tables() -> None:
