@@ -119,6 +119,14 @@
     return runs.length > 1 ? `${candidate} of ${runs[run] ? runs[run].name : run}` : candidate;
   };
 
+  /* Make an element of the page. */
+  board.element = (tag, attributes = {}, text = "") => {
+    const made = document.createElement(tag);
+    Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
+    if (text) made.textContent = text;
+    return made;
+  };
+
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.board = {
     restore: () => Object.keys(STORES).map(slice),

@@ -3,6 +3,7 @@
 (() => {
   "use strict";
   const board = window.board;
+  const { element } = board;
   const HEIGHT = 34;
   const SPARE = 6;
   let order = [];
@@ -16,13 +17,6 @@
     stopped: ["×", "stopped early"],
     removed: ["⌫", "weights deleted"],
     dense: ["◆", "the dense model"],
-  };
-
-  const element = (tag, attributes = {}, text = "") => {
-    const made = document.createElement(tag);
-    Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
-    if (text) made.textContent = text;
-    return made;
   };
 
   function shownRows() {

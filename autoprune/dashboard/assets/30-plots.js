@@ -2,7 +2,6 @@
 (() => {
   "use strict";
   const board = window.board;
-  const figures = {};
   /* Fill of the region within the limits, on light and dark pages. */
   board.region = "rgba(18,161,124,0.10)";
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "autoScale2d"] };
@@ -54,13 +53,11 @@
   /* Place of a candidate in the chart: [x, y], or null where it is not drawn. */
   function spot(figure, key) {
     for (const trace of figure.data) {
-      const at = trace.customdata ? trace.customdata.findIndex((one) => keyOf(one) === key) : -1;
+      const at = trace.customdata ? trace.customdata.indexOf(key) : -1;
       if (at >= 0) return [trace.x[at], trace.y[at]];
     }
     return null;
   }
-
-  const keyOf = (custom) => (Array.isArray(custom) ? custom[0] : custom);
 
   /* Rings around the pinned, the opened, the pointed and the best candidate. */
   function marks(figure, pointed) {
@@ -126,7 +123,7 @@
   }
 
   function drawFront() {
-    const figure = figures.front;
+    const figure = board.figure;
     const place = document.getElementById("plot-front");
     if (!figure || !place || !place.offsetParent) return Promise.resolve();
     const flat = !figure.layout.scene;
@@ -134,7 +131,7 @@
     const data = figure.data.map(drawable).map((trace) => {
       if (!trace.customdata) return trace;
       if (!flat) return emphasised ? faded(trace, emphasised) : trace;
-      const selectedpoints = emphasised ? trace.customdata.flatMap((one, at) => (emphasised.has(keyOf(one)) ? [at] : [])) : null;
+      const selectedpoints = emphasised ? trace.customdata.flatMap((one, at) => (emphasised.has(one) ? [at] : [])) : null;
       return { ...trace, selectedpoints, unselected: { marker: { opacity: 0.12 } } };
     });
     if (flat) data.push(marks(figure, pointed));
@@ -149,13 +146,13 @@
     const size = trace.marker.size;
     return { ...trace, marker: { ...trace.marker, size: trace.customdata.map((one, at) => {
       const own = Array.isArray(size) ? size[at] : size;
-      return emphasised.has(keyOf(one)) ? own : own / 3;
+      return emphasised.has(one) ? own : own / 3;
     }) } };
   }
 
   function brushedFront(event) {
-    if (!event || !event.range || !figures.front.axes) return;
-    const [x, y] = figures.front.axes;
+    if (!event || !event.range || !board.figure.axes) return;
+    const [x, y] = board.figure.axes;
     const ends = (range) => [Math.min(...range), Math.max(...range)].map((value) => Number(value.toPrecision(6)));
     board.set({ brush: { ...board.state.brush, [x]: ends(event.range.x), [y]: ends(event.range.y) } });
   }
@@ -163,7 +160,7 @@
   function clicked(event) {
     const point = event.points.find((one) => one.customdata !== undefined);
     if (!point) return;
-    const key = keyOf(point.customdata);
+    const key = point.customdata;
     if (event.event && (event.event.shiftKey || event.event.ctrlKey || event.event.metaKey)) board.pin(key);
     else board.set({ open: key });
   }
@@ -177,7 +174,7 @@
   /* Draw the front from the figure of the server. */
   board.showFront = (figure) => {
     if (!figure) return;
-    figures.front = figure;
+    board.figure = figure;
     decorate().then(() => {
       const place = document.getElementById("plot-front");
       if (!place.on) return;
@@ -199,8 +196,7 @@
     document.querySelectorAll("[data-figure].js-plotly-plot").forEach(drawSection);
   };
   board.listen((names) => {
-    if (names.includes("brush")) board.redraw();
-    else if (names.includes("open")) board.redraw();
+    if (names.includes("brush") || names.includes("open")) board.redraw();
     else if (names.includes("pins")) decorate();
   });
 })();

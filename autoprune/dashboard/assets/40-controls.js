@@ -2,13 +2,7 @@
 (() => {
   "use strict";
   const board = window.board;
-
-  const element = (tag, attributes = {}, text = "") => {
-    const made = document.createElement(tag);
-    Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
-    if (text) made.textContent = text;
-    return made;
-  };
+  const { element } = board;
   const figureAxes = () => (board.figure && board.figure.axes) || ["", ""];
   const shownValue = (name) => {
     const value = board.state[name];
@@ -159,7 +153,6 @@
     unpin: (target) => board.pin(target.dataset.key, false),
     pin: (target) => board.pin(target.dataset.key),
     open: (target) => board.set({ open: target.dataset.key, tab: "choose" }),
-    compare: () => board.set({ tab: "compare" }),
     mark: (target) => board.act("mark", target.dataset.key),
     unmark: (target) => board.act("unmark", target.dataset.key),
     note: (target) => board.act("note", target.dataset.key, document.getElementById("note").value, document.getElementById("note").dataset.seen),
@@ -231,7 +224,7 @@
       showTab();
       showControls();
     },
-    front: (figure) => { board.figure = figure; board.showFront(figure); showControls(); },
+    front: (figure) => { board.showFront(figure); showControls(); },
     /* What the person wrote is stored: the page looks at the folder at once. */
     acted: (done) => {
       if (!done) return;
