@@ -14,7 +14,7 @@ from autoprune.display import csv_text
 from autoprune.errors import NotFoundError, StorageError, UnknownNameError, error_message
 from autoprune.export.architecture import METADATA_KEY, Provenance, architecture_data
 from autoprune.front.run import Run
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import find_record
 
 #: Bytes that are sent at once.
 _CHUNK = 1 << 20
@@ -52,7 +52,7 @@ def plan_file(run: Run, number: int) -> Download:
     Raises:
         NotFoundError: There is no such candidate.
     """
-    record = _record(run, number)
+    record = find_record(run.records, number)
     return _whole(f"candidate-{record.number:05d}-plan.json", "application/json", record.plan.to_json().encode())
 
 
@@ -73,7 +73,7 @@ def weights_file(run: Run, number: int) -> Download:
         NotFoundError: There is no such candidate, or its weights were deleted.
         StorageError: The file is none of weights, or lies outside the run folder.
     """
-    record = _record(run, number)
+    record = find_record(run.records, number)
     if not run.folder.has_weights(record.number):
         raise run.folder.missing_weights_error(record.number)
     path = _inside(run, run.folder.weights(record.number))
@@ -109,7 +109,7 @@ def table_file(run: Run, number: int | None = None) -> Download:
     Raises:
         NotFoundError: There is no such candidate.
     """
-    records = run.records if number is None else (_record(run, number),)
+    records = run.records if number is None else (find_record(run.records, number),)
     front = run.front()
     members = {record.number for record in front.members}
     rows = front.rows(run.annotations, records)
@@ -149,13 +149,6 @@ def candidate_file(run: Run, kind: str, number: object) -> Download:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise NotFoundError(error_message("a candidate", "be named by its number", repr(text[:40])))
     return CANDIDATE_FILES[kind](run, int(text))
-
-
-def _record(run: Run, number: int) -> CandidateRecord:
-    for record in run.records:
-        if record.number == number:
-            return record
-    raise NotFoundError(error_message("a candidate", "be a finished trial", f"{number}, of {len(run.records)}"))
 
 
 def _inside(run: Run, path: Path) -> Path:

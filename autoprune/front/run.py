@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoprune.codec import Format, from_plain, stored
-from autoprune.errors import NotFoundError, error_message
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances, importances
 from autoprune.records.annotations import Annotations, edit_annotations, read_annotations
-from autoprune.records.candidate import CandidateRecord, work_of
+from autoprune.records.candidate import CandidateRecord, find_record, work_of
 from autoprune.records.ending import Ending
 from autoprune.records.failure import Failure
 from autoprune.records.limits import Limits
@@ -174,9 +173,8 @@ class Run:
         return edit_annotations(self.folder.path, lambda found: found.with_chosen(number))
 
     def _check_number(self, number: int | None) -> None:
-        if number is not None and all(record.number != number for record in self.records):
-            got = f"{number!r}, of {len(self.records)}"
-            raise NotFoundError(error_message("a candidate", "be a finished trial", got))
+        if number is not None:
+            find_record(self.records, number)
 
     @property
     def failures(self) -> list[Failure]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.display import describe_value
-from autoprune.errors import StorageError, error_message
+from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Latency, Measurement
@@ -182,6 +182,25 @@ def dense_record(records: Iterable[CandidateRecord]) -> CandidateRecord | None:
         The record; None before it was measured.
     """
     return next((record for record in records if record.origin is Origin.DENSE), None)
+
+
+def find_record(records: Sequence[CandidateRecord], number: int) -> CandidateRecord:
+    """Look up a candidate by its number.
+
+    Args:
+        records: Candidates of one study.
+        number: Number of the candidate.
+
+    Returns:
+        The candidate.
+
+    Raises:
+        NotFoundError: There is no such candidate.
+    """
+    for record in records:
+        if record.number == number:
+            return record
+    raise NotFoundError(error_message("a candidate", "be a finished trial", f"{number!r}, of {len(records)}"))
 
 
 def work_of(records: Iterable[CandidateRecord]) -> Work:
