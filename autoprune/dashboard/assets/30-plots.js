@@ -3,7 +3,7 @@
   "use strict";
   const board = window.board;
   /* Fill of the region within the limits, on light and dark pages. */
-  board.region = "rgba(18,161,124,0.10)";
+  const REGION = "rgba(18,161,124,0.10)";
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "autoScale2d"] };
 
   const whenReady = new Promise((resolve) => {
@@ -90,7 +90,7 @@
       return { axis, least: Math.min(...values), most: Math.max(...values), min, max };
     });
     if (ends.every((one) => one.min === undefined && one.max === undefined)) return [];
-    const region = { type: "rect", layer: "below", line: { width: 0 }, fillcolor: board.region };
+    const region = { type: "rect", layer: "below", line: { width: 0 }, fillcolor: REGION };
     const edges = [];
     for (const { axis, least, most, min, max } of ends) {
       const within = (value) => Math.max(least, Math.min(most, value));
