@@ -11,8 +11,8 @@ from autoprune.display import printable_line
 from autoprune.report.section import Section
 from autoprune.report.sections.registry import SECTIONS
 
-#: Part of the report that the other views show.
-_ELSEWHERE = "The front"
+#: Sections whose charts Choose shows, with more to them.
+_ELSEWHERE = ("trade-offs", "all-quantities")
 
 
 def understand(one: Snapshot) -> list[Component]:
@@ -30,5 +30,5 @@ def understand(one: Snapshot) -> list[Component]:
 
 
 def _sections(one: Snapshot) -> list[Section]:
-    makers = [make for part, each in SECTIONS.items() if part != _ELSEWHERE for make in each.values()]
+    makers = [make for part in SECTIONS.values() for anchor, make in part.items() if anchor not in _ELSEWHERE]
     return [section for make in makers if (section := make(one.run, one.front)) is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -208,17 +208,6 @@ class Study:
             The front over the objectives of the settings.
         """
         return self.stored.front()
-
-    def front_of(self, records: Sequence[CandidateRecord]) -> Front:
-        """Find the non-dominated candidates among these.
-
-        Args:
-            records: Finished candidates of this study.
-
-        Returns:
-            The front over the objectives of the settings.
-        """
-        return Front.of(records, self.problem)
 
     def samples(self) -> Work:
         """Add up the work done so far.

@@ -169,12 +169,3 @@ def process(arguments: Sequence[object], cwd: Path) -> Outcome:
         check=False,
     )
     return Outcome(code=result.returncode, out=result.stdout, err=result.stderr)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder and what it holds, Python's own cache apart."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }

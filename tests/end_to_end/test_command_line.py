@@ -17,7 +17,8 @@ import torch
 import autoprune
 from autoprune.export.formats import EXPORT_FORMATS
 from autoprune.measure.latency.onnx_file import onnx_outputs
-from tests.end_to_end.script import QUICK, ROOT, USUAL, Outcome, command, environment, files, process, write
+from tests.end_to_end.script import QUICK, ROOT, USUAL, Outcome, command, environment, process, write
+from tests.folders import files
 from tests.settings import space_of, study_of
 from tests.unit.study.small import comparable
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from tests.end_to_end.script import command, files, write
+from tests.end_to_end.script import command, write
+from tests.folders import files
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.doctor import examine
 from autoprune.search.storage import exclusive
-from tests.end_to_end.script import files
+from tests.folders import files
 from tests.processes import is_killed
 from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 import autoprune
 from autoprune.records.candidate import CandidateRecord
-from tests.end_to_end.script import Outcome, command, files, write
+from tests.end_to_end.script import Outcome, command, write
 from tests.faults.victims import LOSS, MOMENTS, brief, killed_moments
+from tests.folders import files
 from tests.processes import start
 from tests.tasks import flat_task
 from tests.unit.study.small import comparable, journal_trials

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError
 from autoprune.task.trained import assert_trained
-from tests.end_to_end.script import Outcome, command, files, write
+from tests.end_to_end.script import Outcome, command, write
+from tests.folders import files
 from tests.tasks import image_task
 
 #: A line put into task() of the script -> what the message must hold.

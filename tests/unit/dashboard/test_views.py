@@ -144,6 +144,13 @@ def test_pinned_candidates_of_two_runs_and_unknown_ones(runs: LiveRuns) -> None:
     assert len(understand(runs.runs[0].now)) > 5
 
 
+def test_understand_leaves_out_the_charts_of_choose(runs: LiveRuns) -> None:
+    links = str(understand(runs.runs[0].now)[0])
+    assert "#section-layers" in links
+    assert "#section-trade-offs" not in links
+    assert "#section-all-quantities" not in links
+
+
 def test_responses_are_compressed_for_those_who_can_read_it() -> None:
     client = Client(Compressed(Response("x" * 5000, mimetype="application/json")))
     packed = client.get("/", headers={"Accept-Encoding": "gzip"})

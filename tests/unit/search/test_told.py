@@ -14,7 +14,7 @@ from autoprune.search.backend import SearchBackend
 from autoprune.search.doctor import examine
 from autoprune.search.told import Details
 from autoprune.structure.written import Group, Layer, structure_of_layers
-from tests.end_to_end.script import files
+from tests.folders import files
 from tests.unit.search.test_backend import settings, structure
 
 
