@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from autoprune.errors import plain_text
@@ -248,3 +249,19 @@ def join_faults(faults: Collection[str]) -> str:
     first = [*faults][:_FAULTS_TOLD]
     more = f"; {len(faults) - _FAULTS_TOLD} more" if len(faults) > _FAULTS_TOLD else ""
     return f"{'; '.join(first)}{more}"
+
+
+def without_password(text: str) -> str:
+    """Hide the password of a URL.
+
+    Args:
+        text: URL, path, or text with a URL.
+
+    Returns:
+        The same with *** in place of the password.
+
+    Example:
+        >>> without_password("postgresql+psycopg://me:secret@host/name")
+        'postgresql+psycopg://me:***@host/name'
+    """
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)

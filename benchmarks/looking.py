@@ -23,7 +23,8 @@ from autoprune.front.front import Front
 from autoprune.front.live import RunWatcher
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
-from autoprune.records.run_folder import CANDIDATES, RECORD, REMOVED, RunFolder
+from autoprune.records.run_folder import CANDIDATES, RECORD, RunFolder
+from autoprune.records.weights_file import REMOVED
 from benchmarks.report import random_records, write_run
 from benchmarks.reporting import print_machine, print_table
 

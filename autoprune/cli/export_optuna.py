@@ -24,8 +24,9 @@ def export_optuna(
     name: Annotated[str, typer.Option(help="Name of the study there; that of the run if it is left out.")] = "",
 ) -> None:
     """Copy a study into a storage of Optuna, for its visualisations and other dashboards."""
+    from autoprune.display import without_password
     from autoprune.front.run import Run
-    from autoprune.search.optuna_export import export_to_optuna, without_password
+    from autoprune.search.optuna_export import export_to_optuna
 
     run = Run.open(folder)
     count = export_to_optuna(run, storage, name)

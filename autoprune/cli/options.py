@@ -42,6 +42,14 @@ DeviceProfileOption = Annotated[
         help="Device profile that `autoprune profile --out FILE` made, here or on the device that the model is for.",
     ),
 ]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Folder or bucket for weights in place of the run folder, such as s3://bucket/folder; later runs "
+        "know it (docs/search.md#disk).",
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

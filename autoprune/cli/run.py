@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoprune.cli.options import (
+    ArtifactsOption,
     DeviceProfileOption,
     LatencyProfileOption,
     LimitOption,
@@ -46,6 +47,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     limit: LimitOption = None,
     profile: LatencyProfileOption = None,
     device_profile: DeviceProfileOption = None,
+    artifacts: ArtifactsOption = None,
     assignments: SetOption = None,
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
@@ -84,6 +86,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         "limits": limits,
     }
     given["search.uniform_points"] = read_baseline(baseline)
+    given["storage.artifacts"] = artifacts
     given["measure.profiles"] = tuple(parse_profile(text) for text in profile) if profile else None
     chosen = {name: value for name, value in given.items() if value is not None}
     found = load_script(script, chosen, assignments or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -71,20 +72,21 @@ def weights_file(run: Run, number: int) -> Download:
 
     Raises:
         NotFoundError: There is no such candidate, or its weights were deleted.
-        StorageError: The file is none of weights, or lies outside the run folder.
+        StorageError: The file is none of weights, lies behind a link, or its storage cannot be read.
     """
     record = find_record(run.records, number)
-    if not run.folder.has_weights(record.number):
-        raise run.folder.missing_weights_error(record.number)
-    path = _inside(run, run.folder.weights(record.number))
+    stored = run.folder.weights_file(record.number)
+    if not stored.is_stored:
+        raise stored.missing_error()
+    uploaded = stored.read_uploaded()
     origin = Provenance(
         study=run.name, candidate=record.number, plan=record.plan, search=record.search, test=record.test
     )
     topology = run.folder.read_topology()
     data = architecture_data(run.manifest.structure, record.channels, topology, origin)
-    file = open_regular(path)
+    file = open_regular(_inside(run, stored.path)) if uploaded is None else io.BytesIO(uploaded)
     try:
-        header, rest = _header(file, path, json.dumps(data, separators=(",", ":")))
+        header, rest = _header(file, stored.place, json.dumps(data, separators=(",", ":")))
     except BaseException:
         file.close()
         raise
@@ -163,20 +165,18 @@ def _inside(run: Run, path: Path) -> Path:
     return found
 
 
-def _header(file: BinaryIO, path: Path, architecture: str) -> tuple[bytes, int]:
+def _header(file: BinaryIO, place: str, architecture: str) -> tuple[bytes, int]:
     """Read the header of a weights file; return one with the architecture, and the number of bytes behind it."""
     size = file.seek(0, 2)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-        raise StorageError(
-            error_message(str(path), "be a .safetensors file", f"one of {size:,} bytes without a header")
-        )
+        raise StorageError(error_message(place, "be a .safetensors file", f"one of {size:,} bytes without a header"))
     try:
         header = json.loads(file.read(length))
         metadata = {**header.get("__metadata__", {}), METADATA_KEY: architecture}
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise StorageError(error_message(str(path), "be a .safetensors file", "one with another header")) from error
+        raise StorageError(error_message(place, "be a .safetensors file", "one with another header")) from error
     text = json.dumps({**header, "__metadata__": metadata}, separators=(",", ":")).encode()
     # Numbers behind the header begin at a multiple of 8.
     text += b" " * (-len(text) % 8)

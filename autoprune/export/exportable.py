@@ -72,7 +72,7 @@ class Exportable:
         """
         record, folder = run.front().get(number), run.folder
         weights = load_weights(folder, number)
-        check_sound(folder, weights, folder.weights(number))
+        check_sound(folder, weights, folder.weights_file(number).place)
         topology, kept = folder.read_topology(), record.channels
         prepared = None if task is None else prepare(task)
         return cls(

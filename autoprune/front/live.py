@@ -20,13 +20,13 @@ from autoprune.records.run_folder import (
     FAILURES,
     LATENCIES,
     RECORD,
-    REMOVED,
     SENSITIVITY,
     STUDY,
     TEST,
     TOPOLOGY,
     RunFolder,
 )
+from autoprune.records.weights_file import REMOVED
 
 #: State of a file or folder: inode, time of the last change, size; None where there is none.
 State = tuple[int, int, int] | None

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from autoprune.codec import to_plain
 from autoprune.errors import StorageError
 from autoprune.records.device_profile import Device, DeviceProfile
 from autoprune.records.profile import LatencyProfile
+from autoprune.records.user_cache import cache_folder
 from autoprune.search.allocation.timing_design import DESIGN_VERSION
-
-#: Environment variable with the folder of the cache; empty for no cache.
-CACHE_VARIABLE = "AUTOPRUNE_CACHE_DIR"
-
-
-def cache_folder() -> Path | None:
-    """Choose the folder of the cache.
-
-    Returns:
-        `$AUTOPRUNE_CACHE_DIR`, else `$XDG_CACHE_HOME/autoprune`, else `~/.cache/autoprune`; None where the first is set
-        and empty, or there is no home.
-    """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen is not None:
-        return Path(chosen) if chosen else None
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "autoprune"
-    except RuntimeError:  # there is no home
-        return None
 
 
 def cached_path(structure: str, device: Device, profile: LatencyProfile) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from autoprune.codec import LARGEST_JSON, load_dataclass, read_bytes, to_plain
 from autoprune.errors import AutopruneWarning, NotFoundError, StorageError, error_message
 from autoprune.records.advice import advises_doctor
-from autoprune.records.atomic import atomic_folder, cannot_write, is_being_written, write_atomically
+from autoprune.records.atomic import atomic_folder, is_being_written, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
@@ -23,21 +22,18 @@ from autoprune.records.layer_table import LayerTable
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Latency, LaterLatencies, Measurement
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.records.weights_file import REMOVED, WeightsFile
 from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 
 STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT, DEVICE_PROFILE = "sensitivity.json", "report.html", "device_profile.json"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
-RECORD, WEIGHTS, TEST, LATENCIES = RECORD_FILE, "weights.safetensors", "test.json", "latencies.json"
+RECORD, TEST, LATENCIES = RECORD_FILE, "test.json", "latencies.json"
 #: Record of a checkpoint, beside its weights.
 CHECKPOINT = "checkpoint.json"
 #: Folder of what `autoprune doctor` moved aside.
 LOST = "lost+found"
-#: Digest of the weights, in the format of `sha256sum --check`.
-DIGEST = "weights.sha256"
-#: Empty file that marks deleted weights.
-REMOVED = "weights.removed"
 #: Most characters of a failure's file; error texts may be megabytes long.
 _LONGEST_FAILURE = 100_000
 
@@ -68,12 +64,20 @@ class RunFolder:
         return self.path / REPORT
 
     def weights(self, number: int) -> Path:
-        """Return the path of a candidate's weights.
+        """Return the path of a candidate's weights in the run folder; they may lie in the storage of artifacts instead.
 
         Args:
             number: Number of the candidate.
         """
-        return self._candidate(number) / WEIGHTS
+        return self.weights_file(number).path
+
+    def weights_file(self, number: int) -> WeightsFile:
+        """Return the file of a candidate's weights, wherever it lies.
+
+        Args:
+            number: Number of the candidate.
+        """
+        return WeightsFile(self.path, f"{CANDIDATES}/{number:05d}", f"candidate {number}")
 
     def write_study(self, data: Mapping[str, object]) -> None:
         """Write the manifest of the study.
@@ -161,18 +165,7 @@ class RunFolder:
         Args:
             number: Number of the candidate.
         """
-        return self.weights(number).is_file() and not (self._candidate(number) / REMOVED).is_file()
-
-    def missing_weights_error(self, number: int) -> NotFoundError:
-        """Return the error for a candidate without weights.
-
-        Args:
-            number: Number of the candidate.
-        """
-        reason = "Weights of dominated candidates are deleted unless StorageSettings.collect_garbage is False."
-        if not (self._candidate(number) / REMOVED).is_file():
-            reason = "autoprune did not delete them; evaluate_plan with the candidate's plan makes it again."
-        return NotFoundError(f"the weights of candidate {number} are missing ({self.weights(number)}). {reason}")
+        return self.weights_file(number).is_stored
 
     def remove_weights(self, number: int) -> None:
         """Delete a candidate's weights and mark them as deleted; its record stays.
@@ -180,11 +173,7 @@ class RunFolder:
         Args:
             number: Number of the candidate.
         """
-        write_atomically(self._candidate(number) / REMOVED, b"")
-        try:
-            self.weights(number).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(cannot_write(self.weights(number), error)) from error
+        self.weights_file(number).remove()
 
     def write_candidate(self, record: CandidateRecord, weights: bytes | None) -> None:
         """Store a candidate atomically: written beside its place, synced, renamed.
@@ -195,19 +184,8 @@ class RunFolder:
         """
         with atomic_folder(self._candidate(record.number)) as temporary:
             if weights is not None:
-                write_atomically(temporary / WEIGHTS, weights)
-                write_atomically(temporary / DIGEST, _digest(weights))
+                self.weights_file(record.number).write(weights, temporary)
             write_atomically(temporary / RECORD, record.to_json().encode())
-
-    def has_right_digest(self, number: int) -> bool | None:
-        """Tell whether a candidate's weights are those that were written; None in a run that stored no digest.
-
-        Args:
-            number: Number of the candidate.
-        """
-        path = self.weights(number)
-        digest = path.with_name(DIGEST)
-        return read_bytes(digest) == _digest(read_bytes(path)) if digest.exists() else None
 
     def write_failure(self, number: int, text: str) -> None:
         """Write the traceback of a crashed trial; a long one is cut in the middle.
@@ -352,10 +330,6 @@ def _later_latencies(path: Path, number: int) -> Mapping[str, Latency]:
         )
         warnings.warn(text, AutopruneWarning, stacklevel=2)
         return {}
-
-
-def _digest(weights: bytes) -> bytes:
-    return f"{hashlib.sha256(weights).hexdigest()}  {WEIGHTS}\n".encode()
 
 
 def _without_study(path: Path) -> str:

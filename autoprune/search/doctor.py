@@ -16,6 +16,7 @@ from autoprune.codec import load_dataclass, read_bytes
 from autoprune.display import shorten
 from autoprune.errors import AutopruneError, LaterVersionError, StorageError
 from autoprune.records.annotations import ANNOTATIONS, Annotations
+from autoprune.records.artifacts import ARTIFACTS, read_artifacts
 from autoprune.records.atomic import cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
@@ -28,20 +29,18 @@ from autoprune.records.run_folder import (
     CHECKPOINT,
     CHECKPOINTS,
     DEVICE_PROFILE,
-    DIGEST,
     ENDING,
     LATENCIES,
     LOST,
     RECORD,
-    REMOVED,
     SENSITIVITY,
     STUDY,
     TEST,
     TOPOLOGY,
-    WEIGHTS,
     RunFolder,
 )
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.records.weights_file import DIGEST, REMOVED, UPLOADED, WEIGHTS
 from autoprune.search.journal import JournalSource, matches_folder
 from autoprune.search.settings import StudySettings
 from autoprune.search.storage import JOURNAL, RUN_LOCK, exclusive, free_name, sound_lines
@@ -147,6 +146,7 @@ class _Examination:
         yield from self.single_files()
         for path in _entries(self.path / CANDIDATES):
             yield from self.candidate(path)
+        yield from self.artifacts()
         yield from self.lineages()
         for path in _entries(self.path / CHECKPOINTS):
             for one in _entries(path):
@@ -239,9 +239,35 @@ class _Examination:
         weights, number = path / WEIGHTS, int(path.name)
         if weights.exists() and (path / REMOVED).exists():
             yield self.moved(weights, "are weights that were to be deleted", "nothing needs them")
-        elif weights.exists() and self.folder.has_right_digest(number) is False:
+        elif weights.exists() and self.folder.weights_file(number).has_right_digest() is False:
             then = "the record stays, and its plan makes the weights again"
             yield self.moved(weights, f"are not the weights that {DIGEST} tells", then, path / DIGEST)
+
+    def artifacts(self) -> Iterator[Finding]:
+        """Find uploaded weights that are gone, and weights in the storage that no candidate has."""
+        try:
+            storage = read_artifacts(self.path)
+            names = set() if storage is None else storage.names()
+        except LaterVersionError:
+            raise
+        except AutopruneError as error:
+            yield Finding(place=ARTIFACTS, fault=_said(error), repair="")
+            return
+        files = [self.folder.weights_file(number) for number in self.records]
+        wanted = {one.name: one.path.with_name(UPLOADED) for one in files if one.is_uploaded}
+        if wanted and not names:  # another bucket, more likely than one that lost everything
+            fault = (
+                "is not there, although weights are uploaded" if storage is None else "names a storage without weights"
+            )
+            yield Finding(place=ARTIFACTS, fault=fault, repair="")
+            return
+        for name in sorted(wanted.keys() - names):
+            then = "the record stays, and its plan makes the weights again"
+            yield self.moved(wanted[name], "marks weights that the storage does not hold", then)
+        for name in sorted(names - wanted.keys()):
+            assert storage is not None
+            kept = "stays; delete it with a tool of the storage"
+            yield Finding(place=storage.place(name), fault="is an object that no candidate has", repair=kept)
 
     def lineages(self) -> Iterator[Finding]:
         """Find candidates whose ancestors are missing; they are whole without them."""

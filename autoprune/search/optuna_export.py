@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from autoprune.display import shorten
+from autoprune.display import shorten, without_password
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, StorageError, error_message
 from autoprune.front.run import Run
 from autoprune.records.advice import advises_doctor
@@ -69,22 +68,6 @@ def export_to_optuna(run: Run, storage: str, name: str = "") -> int:
             except BaseException:
                 optuna.delete_study(study_name=name, storage=target)  # no half study stays
                 raise
-
-
-def without_password(storage: str) -> str:
-    """Hide the password of a URL.
-
-    Args:
-        storage: URL of a database, or path.
-
-    Returns:
-        The same with *** in place of the password.
-
-    Example:
-        >>> without_password("postgresql+psycopg://me:secret@host/name")
-        'postgresql+psycopg://me:***@host/name'
-    """
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", storage)
 
 
 def _check_apart(storage: str) -> None:

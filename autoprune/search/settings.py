@@ -9,9 +9,22 @@ from types import NoneType, UnionType
 from typing import Annotated, get_args, get_origin
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
+from autoprune.display import without_password
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, one_of, or_none
+from autoprune.plan.rules import (
+    NAME,
+    POSITIVE,
+    SWITCH,
+    Rule,
+    at_least,
+    check_fields,
+    each,
+    instance_of,
+    one_of,
+    or_none,
+)
 from autoprune.plan.validation import FieldCheck
+from autoprune.records.artifacts import URL_WANTED, is_plain_url
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.objectives import QUALITY, find_cost
@@ -27,6 +40,8 @@ from autoprune.search.space.settings import SpaceSettings, field_types
 ON_FRONT = "front"
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
+#: A text, whose value is checked where it can be shown without a password.
+_URL = Rule(holds=lambda value: isinstance(value, str), wants=URL_WANTED)
 #: Fields whose values are no plain texts -> the option of the command line that gives them.
 OWN_OPTIONS: Mapping[str, str] = {
     "limits": "--limit max_drop=0.01",
@@ -90,7 +105,7 @@ class MeasureSettings:
         return tuple(profile.name for profile in self.profiles)
 
 
-@stored(Format(what="the settings of storage", optional=None, refuses_unknown=True))
+@stored(Format(what="the settings of storage", optional=None, refuses_unknown=True, apart=("artifacts",)))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
     """Settings of the files that a run folder keeps.
@@ -100,6 +115,8 @@ class StorageSettings:
         checkpoint_epochs: Passes over the train split between two checkpoints of a trial, which are stored under
             `checkpoints/` in the run folder: `Study.checkpoints(number)`, `Study.rebuild(number, epoch=...)`; 0 stores
             none.
+        artifacts: URL of a folder or bucket that weights are stored in, such as s3://bucket/folder, by any file system
+            of fsspec; None for the one of earlier runs, or the run folder. `--artifacts` of `run`.
 
     Example:
         >>> StorageSettings(checkpoint_epochs=2).collect_garbage
@@ -108,9 +125,14 @@ class StorageSettings:
 
     collect_garbage: Annotated[bool, SWITCH] = True
     checkpoint_epochs: Annotated[int, at_least(0)] = 0
+    artifacts: Annotated[str | None, or_none(_URL)] = None
 
     def __post_init__(self) -> None:
-        check_fields("the settings of storage", self, "storage")
+        check_fields("the settings of storage", self, "storage", more=self._checks())
+
+    def _checks(self) -> Iterator[FieldCheck]:
+        plain = self.artifacts is None or is_plain_url(self.artifacts)
+        yield plain, "storage.artifacts", URL_WANTED, without_password(str(self.artifacts))
 
 
 @tell_moved_fields

@@ -14,7 +14,8 @@ from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.records.atomic import atomic_folder, write_atomically
-from autoprune.records.run_folder import CHECKPOINT, CHECKPOINTS, WEIGHTS, RunFolder
+from autoprune.records.run_folder import CHECKPOINT, CHECKPOINTS, RunFolder
+from autoprune.records.weights_file import WEIGHTS
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -11,10 +10,11 @@ from autoprune.display import join_faults
 from autoprune.errors import StorageError, error_message
 from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.run_folder import DIGEST, RunFolder
+from autoprune.records.run_folder import RunFolder
+from autoprune.records.weights_file import DIGEST
 from autoprune.search.proposal import Result
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import read_weights, serialize_smallest
+from autoprune.task.checkpoint import parse_weights, read_weights, serialize_smallest
 from autoprune.task.clone import clone_with
 from autoprune.task.soundness import is_finite, value_faults
 from autoprune.trial.candidate import Candidate
@@ -74,28 +74,31 @@ def load_weights(folder: RunFolder, number: int) -> dict[str, Tensor]:
         NotFoundError: The weights are missing.
         StorageError: The weights cannot be read, or differ from the stored ones.
     """
-    path = folder.weights(number)
-    if not path.exists():
-        raise folder.missing_weights_error(number)
+    file = folder.weights_file(number)
+    if not file.path.exists() and not file.is_stored:
+        raise file.missing_error()
     manifest = folder.read_study() if folder.holds_study else None
+    largest = None if manifest is None else manifest.bytes
+    uploaded = file.read_uploaded()
+    if uploaded is not None:
+        return parse_weights(uploaded, file.place, largest)
     with advises_doctor(folder.path):
-        weights = read_weights(path, None if manifest is None else manifest.bytes)
-        right = folder.has_right_digest(number)
+        weights, right = read_weights(file.path, largest), file.has_right_digest()
         if right:
             return weights
-        check_sound(folder, weights, path)
+        check_sound(folder, weights, str(file.path))
         if right is False:
-            raise StorageError(error_message(str(path), f"hold the weights that {DIGEST} tells", "another file"))
+            raise StorageError(error_message(str(file.path), f"hold the weights that {DIGEST} tells", "another file"))
         return weights
 
 
-def check_sound(folder: RunFolder, weights: Mapping[str, Tensor], path: Path) -> None:
+def check_sound(folder: RunFolder, weights: Mapping[str, Tensor], where: str) -> None:
     """Check that weights are finite and variances are not negative.
 
     Args:
         folder: Run folder.
         weights: Name -> tensor.
-        path: Path of the file, for the message.
+        where: Path or URL of the file, for the message.
 
     Raises:
         StorageError: The weights cannot be used.
@@ -103,7 +106,7 @@ def check_sound(folder: RunFolder, weights: Mapping[str, Tensor], path: Path) ->
     faults = value_faults(weights, folder.read_study().not_finite if folder.holds_study else None)
     if faults:
         raise StorageError(
-            error_message(str(path), "hold weights that are finite, and variances >= 0", join_faults(faults))
+            error_message(where, "hold weights that are finite, and variances >= 0", join_faults(faults))
         )
 
 

@@ -31,6 +31,7 @@ from autoprune.search.space.space import Space, build_space
 from autoprune.search.storage import exclusive
 from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
+from autoprune.study.artifacts import check_storage, use_storage
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.contexts import make_context
 from autoprune.study.device import store_profile, study_latency
@@ -117,6 +118,7 @@ class Study:
         folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory
         if not folder.holds_study:
             check_unused(folder.path)
+        check_storage(folder, settings.storage.artifacts, name or folder.path.name)
         prepared = prepare(task)
         if prepared.require_trained:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):
@@ -327,6 +329,7 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.remove_partial_writes()
+                use_storage(self.folder, settings.storage.artifacts)
                 self._records[:] = self.folder.read_candidates()
                 self._prepare_measurements(context)
                 setup = RunSetup(

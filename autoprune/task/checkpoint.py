@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from autoprune.display import join_faults
@@ -64,6 +65,30 @@ def _read_safetensors(path: Path, largest: int | None) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return decode(stored, file.metadata() or {}, largest)
+
+
+def parse_weights(data: bytes, where: str, largest: int | None = None) -> dict[str, Tensor]:
+    """Read a state dict from the content of a .safetensors file, which may be compressed.
+
+    Args:
+        data: Content of the file.
+        where: Path or URL of the file, for messages.
+        largest: As in `read_weights`.
+
+    Returns:
+        Name -> tensor, on the CPU.
+
+    Raises:
+        StorageError: It is no such file, or too large.
+    """
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return decode(load(data), header.get("__metadata__", {}), largest)
+    except StorageError as error:
+        raise StorageError(f"{where}: {error}") from error
+    except Exception as error:  # other files fail in many ways inside safetensors
+        got = f"{where} ({type(error).__name__})"
+        raise StorageError(error_message("checkpoint", "hold tensors (.safetensors)", got)) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:

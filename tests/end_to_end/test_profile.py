@@ -9,10 +9,10 @@ import pytest
 
 import autoprune
 from autoprune.measure.latency.backends import backend_of
-from autoprune.profiling.cache import CACHE_VARIABLE
 from autoprune.profiling.device import this_device
 from autoprune.profiling.make import OnTimed, ProfileRequest
 from autoprune.records.device_profile import DeviceProfile
+from autoprune.records.user_cache import CACHE_VARIABLE
 from autoprune.study import device
 from tests.device_profiles import half_for_nothing, profile_of
 from tests.end_to_end.script import command, write

@@ -17,7 +17,7 @@ from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.measure.latency.timing import Timing
 from autoprune.plan.kept import KeptChannels
 from autoprune.profiling import make
-from autoprune.profiling.cache import CACHE_VARIABLE, cache_folder, cached_path, read_cached, write_cached
+from autoprune.profiling.cache import cached_path, read_cached, write_cached
 from autoprune.profiling.device import this_device
 from autoprune.profiling.make import FEWEST_MODELS, ProfileRequest, make_profile
 from autoprune.proof.discover import discover_structure
@@ -25,6 +25,7 @@ from autoprune.records.device_profile import DeviceProfile, structure_of
 from autoprune.records.layer_table import LayerTable
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
+from autoprune.records.user_cache import CACHE_VARIABLE, cache_folder
 from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.allocation.staircases import GRAINS, LOST, find_grain, group_classes
 from autoprune.search.allocation.timing_design import timing_design

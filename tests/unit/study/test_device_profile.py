@@ -18,11 +18,11 @@ from autoprune.front.table import text_table
 from autoprune.measure.latency.backends import backend_of
 from autoprune.measure.latency.timing import Timing
 from autoprune.plan.kept import KeptChannels
-from autoprune.profiling.cache import CACHE_VARIABLE
 from autoprune.profiling.device import this_device
 from autoprune.profiling.make import OnTimed, ProfileRequest
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.measurement import Latency
+from autoprune.records.user_cache import CACHE_VARIABLE
 from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.settings import StudySettings
 from autoprune.study import device
