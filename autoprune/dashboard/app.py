@@ -10,8 +10,9 @@ from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from autoprune.dashboard.answer import answer
-from autoprune.dashboard.charts import front_chart, parallel_chart
-from autoprune.dashboard.columns import table_data
+from autoprune.dashboard.bodies import check_bodies
+from autoprune.dashboard.changes import Tables
+from autoprune.dashboard.charts import front_chart, parallel_axes
 from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.details import details
 from autoprune.dashboard.elements import sentences
@@ -48,6 +49,7 @@ def make_app(runs: LiveRuns, access: Access) -> Dash:
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = lambda: layout(runs.snapshots(), access.read_only)
+    check_bodies(app)
     _client(app)
     _live(app, runs)
     _views(app, runs)
@@ -65,7 +67,7 @@ def _client(app: Dash) -> None:
     on_client("restore", *(Output(f"store-{name}", "data") for name in STORES), Input("main", "id"))
     on_client("receive", Input("data", "data"))
     on_client("front", Input("front-figure", "data"))
-    on_client("parallel", Input("parallel-figure", "data"))
+    on_client("parallel", Input("parallel-axes", "data"))
     on_client("choice", Input("choice", "data"))
     on_client("acted", Input("acted", "data"))
 
@@ -86,9 +88,11 @@ def _live(app: Dash, runs: LiveRuns) -> None:
             return no_update, no_update, no_update
         return runs.version, sentences(_faults(runs), "warning"), _state(runs)
 
-    @app.callback(Output("data", "data"), Input("live", "data"))
-    def data(version: object) -> object:
-        return no_update if version is None else table_data(runs.snapshots(), str(version))
+    tables = Tables()
+
+    @app.callback(Output("data", "data"), Input("live", "data"), State("have", "data"))
+    def data(version: object, have: object) -> object:
+        return tables.since(have, runs.snapshots(), runs.version) if version else no_update
 
 
 def _views(app: Dash, runs: LiveRuns) -> None:
@@ -96,22 +100,22 @@ def _views(app: Dash, runs: LiveRuns) -> None:
 
     @app.callback(Output("front-figure", "data"), Input("live", "data"), Input("store-axes", "data"))
     def front(version: object, axes: object) -> object:
-        if version is None or not isinstance(axes, dict):
+        if not version or not isinstance(axes, dict):
             return no_update
-        return front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, str(version))
+        return front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, runs.version)
 
-    @app.callback(Output("parallel-figure", "data"), Input("live", "data"), Input("store-split", "data"))
+    @app.callback(Output("parallel-axes", "data"), Input("live", "data"), Input("store-split", "data"))
     def lines(version: object, wanted: object) -> object:
-        if version is None or not isinstance(wanted, dict):
+        if not version or not isinstance(wanted, dict):
             return no_update
         place = runs.place(wanted.get("run"))
-        return parallel_chart(runs.runs[place].now, place, wanted.get("split"))
+        return parallel_axes(runs.runs[place].now, place, wanted.get("split"))
 
     @app.callback(
         Output("choice", "data"), Output("answer", "children"), Input("live", "data"), Input("store-limits", "data")
     )
     def choice(version: object, wanted: object) -> tuple[object, object]:
-        if version is None or not isinstance(wanted, dict):
+        if not version or not isinstance(wanted, dict):
             return no_update, no_update
         place = runs.place(wanted.get("run"))
         return answer(runs.runs[place].now, place, wanted)
@@ -122,7 +126,7 @@ def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
 
     @app.callback(Output("understanding", "children"), Input("live", "data"), Input("store-tab", "data"))
     def understanding(version: object, wanted: object) -> object:
-        if version is None or not isinstance(wanted, dict) or wanted.get("tab") != "understand":
+        if not version or not isinstance(wanted, dict) or wanted.get("tab") != "understand":
             return no_update
         return _readable(lambda: understand(runs.runs[runs.place(wanted.get("run"))].now))
 
@@ -130,14 +134,14 @@ def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
     def comparison(version: object, wanted: object) -> object:
         keys = wanted.get("pins") if isinstance(wanted, dict) else None
         found = [candidate(runs, key) for key in keys] if isinstance(keys, list) else []
-        if version is None:
+        if not version:
             return no_update
         return _readable(lambda: compare(runs.snapshots(), [one for one in found if one is not None]))
 
     @app.callback(Output("details", "children"), Input("live", "data"), Input("store-open", "data"))
     def opened(version: object, wanted: object) -> object:
         found = candidate(runs, wanted.get("open") if isinstance(wanted, dict) else None)
-        if version is None or found is None:
+        if not version or found is None:
             return []
         place, number = found
         return details(runs.runs[place].now, place, number, read_only=access.read_only)

@@ -11,7 +11,7 @@ from autoprune.front.quantities import SPLITS, quantities
 from autoprune.records.objectives import QUALITY
 from autoprune.report.figure import Figure, Properties, json_values
 from autoprune.report.figures.cloud import cloud
-from autoprune.report.figures.parallel import parallel
+from autoprune.report.figures.parallel import axes_of
 from autoprune.report.figures.trade_off import TradeOff, trade_off
 from autoprune.report.hover import hover_texts
 from autoprune.report.labels import label
@@ -19,6 +19,8 @@ from autoprune.report.theme import SERIES
 
 #: Properties of a trace that are its intervals.
 _INTERVALS = {"error_x", "error_y"}
+#: Properties of a trace that the page works out from its columns, or asks for when they are wanted.
+_KNOWN = {"type", "x", "y", "text", "hovertemplate"}
 #: Most points with intervals; more hide each other.
 _MOST_INTERVALS = 80
 #: Scale as a client names it -> whether it is logarithmic.
@@ -40,6 +42,7 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
 
     Returns:
         Data and layout of the figure, the names of its "axes" and their "scales", and "view", which changes with them.
+        Points of the plane have no numbers, which the page has in its columns.
     """
     view = _view(snapshots[shown], wanted)
     third = _third(snapshots[shown], view, wanted) if wanted.get("view") == "3d" else ""
@@ -56,7 +59,7 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         layout = figure["layout"]
     return json_values(
         {
-            "data": _readable(traces),
+            "data": _readable(traces) if third else [_lean(trace) for trace in _readable(traces)],
             "layout": layout,
             "axes": [
                 _column(view.x, view.split, one=snapshots[shown]),
@@ -78,8 +81,15 @@ def _readable(traces: list[Properties]) -> list[Properties]:
     return [{name: value for name, value in trace.items() if name not in _INTERVALS} for trace in traces]
 
 
-def parallel_chart(one: Snapshot, run: int, split: object) -> object:
-    """Draw every candidate as a line over all quantities.
+def _lean(trace: Properties) -> Properties:
+    """Leave out what the page knows of points."""
+    if "customdata" not in trace:
+        return trace
+    return {name: value for name, value in trace.items() if name not in _KNOWN}
+
+
+def parallel_axes(one: Snapshot, run: int, split: object) -> object:
+    """Describe the axes along which every candidate is a line.
 
     Args:
         one: The run.
@@ -87,12 +97,14 @@ def parallel_chart(one: Snapshot, run: int, split: object) -> object:
         split: Split as a client asks for it.
 
     Returns:
-        Data and layout of the figure; `meta` of the trace holds the keys of its candidates.
+        The position under "run", and the "axes": those of the report's figure, without numbers, each with the name of
+        the "column" that holds them.
     """
     known = str(split) if split in SPLITS else SPLITS[0]
-    figure = one.once(("parallel", known), lambda: parallel(one.front, known))
-    traces = [{**trace, "meta": _keys(trace.get("meta"), run)} for trace in figure["data"]]
-    return json_values({"data": traces, "layout": figure["layout"]})
+    axes = one.once(("parallel", known), lambda: axes_of(one.front, known))
+    return json_values(
+        {"run": run, "axes": [{**axis, "column": _column(str(axis["name"]), known, one)} for axis in axes]}
+    )
 
 
 def _keys(numbers: object, run: int) -> list[str]:
@@ -127,7 +139,7 @@ def _third(one: Snapshot, view: TradeOff, wanted: Mapping[str, object]) -> str:
 def _drawn(one: Snapshot, view: TradeOff, third: str) -> Figure:
     if third:
         return cloud(one.front, (view.x, third, view.y), view.split, _hovers(one))
-    return trade_off(one.front, view, _hovers(one))
+    return trade_off(one.front, view)
 
 
 def _hovers(one: Snapshot) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import plotly
@@ -13,6 +14,7 @@ from autoprune.dashboard.live import LiveRuns
 from autoprune.display import printable_line, shorten
 from autoprune.errors import AutopruneError, NotFoundError, error_message
 from autoprune.front.run import Run
+from autoprune.report.hover import hover_lines
 from autoprune.report.page import plotly_script
 from autoprune.report.theme import static_text, stylesheet
 
@@ -31,12 +33,16 @@ def serve_files(app: Dash, runs: LiveRuns) -> None:
     """
     _serve_texts(app)
 
+    def of_point(run: int, number: int) -> Response:
+        return _told(runs, run, number)
+
     def of_candidate(run: int, kind: str, number: int) -> Response:
         return _sent(lambda: candidate_file(_run(runs, run), kind, number))
 
     def of_run(run: int) -> Response:
         return _sent(lambda: table_file(_run(runs, run)))
 
+    app.server.add_url_rule("/hover/<int:run>/<int:number>", view_func=of_point)
     app.server.add_url_rule("/download/<int:run>/<kind>/<int:number>", view_func=of_candidate)
     app.server.add_url_rule("/download/<int:run>/candidates.csv", view_func=of_run)
 
@@ -48,6 +54,19 @@ def _run(runs: LiveRuns, place: int) -> Run:
             error_message("a run", f"be one of the {len(runs.runs)} that are shown", shorten(str(place)))
         )
     return runs.runs[place].now.run
+
+
+def _told(runs: LiveRuns, run: int, number: int) -> Response:
+    """Send the lines that the chart shows beside a candidate."""
+    front = runs.runs[run].now.front if run < len(runs.runs) else None
+    records = () if front is None else front.records
+    place = next((place for place, record in enumerate(records) if record.number == number), None)
+    if front is None or place is None:
+        return Response("There is no such candidate.", status=404, mimetype="text/plain")
+    lines = [printable_line(line, 200) for line in hover_lines(front, records[place], place)]
+    response = Response(json.dumps(lines), mimetype="application/json")
+    response.cache_control.no_store = True
+    return response
 
 
 def _sent(make: Callable[[], Download]) -> Response:

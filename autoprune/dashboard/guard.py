@@ -275,7 +275,7 @@ def _netloc(url: str) -> str:
 def _name(host: str) -> str:
     """Return the name in a `Host` header; "" for none."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
+        return (urlsplit(f"//{host}").hostname or "").lower().removesuffix(".")  # the dot of a full name
     except ValueError:
         return ""
 

@@ -66,7 +66,7 @@ def layout(snapshots: Sequence[Snapshot], read_only: bool) -> Component:
                 *(dcc.Store(id=f"store-{name}") for name in STORES),
                 *(
                     dcc.Store(id=name)
-                    for name in ("live", "data", "front-figure", "parallel-figure", "choice", "act", "acted")
+                    for name in ("live", "data", "have", "front-figure", "parallel-axes", "choice", "act", "acted")
                 ),
                 dcc.Interval(id="tick", interval=INTERVAL * 1000),
                 html.Div(id="said", role="status", className="toast"),

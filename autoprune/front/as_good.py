@@ -15,6 +15,8 @@ from autoprune.records.problem import Problem
 
 #: Draws of the samples.
 _DRAWS = 400
+#: Candidates that are compared with the front at once.
+_AT_ONCE = 256
 
 
 def find_as_good(
@@ -41,12 +43,11 @@ def find_as_good(
     found, z, noisy = {}, quantile(), _Noisy.of(problem)
     errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
     front = np.flatnonzero(strict)
-    for here in np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1)).tolist():
+    dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
+    surely = _surely_beaten(dominated, front, points, in_doubt, errors, noisy)
+    for here in dominated[~surely].tolist():
         rivals = front[((points[front] <= points[here]) | in_doubt[here]).all(axis=1)]
         gains = points[here, noisy.columns] - points[np.ix_(rivals, noisy.columns)]
-        # No error of a difference is larger than this.
-        if (gains >= z * np.sqrt(2) * (errors[here] + errors[rivals])).all(axis=1).any():
-            continue
         others = [records[rival].search for rival in rivals]
         noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
         within = (gains < z * np.stack(noise, axis=1)).any(axis=1)
@@ -74,6 +75,27 @@ class _Noisy:
         columns = [place for place, row in enumerate(problem.rows) if not row.is_cost]
         metrics = [further_metric(problem.objectives[place]) for place in columns]
         return cls(tuple(columns), tuple(metrics), metrics.index("") if "" in metrics else 0)
+
+
+def _surely_beaten(  # what `find_as_good` has
+    dominated: np.ndarray,
+    front: np.ndarray,
+    points: np.ndarray,
+    in_doubt: np.ndarray,
+    errors: np.ndarray,
+    noisy: _Noisy,
+) -> np.ndarray:
+    """Tell which dominated candidates a member beats whatever noise the two have in common: nearly all."""
+    found = np.zeros(len(dominated), dtype=bool)
+    columns = list(noisy.columns)
+    for start in range(0, len(dominated), _AT_ONCE):
+        some = dominated[start : start + _AT_ONCE]
+        rivals = ((points[front] <= points[some, None]) | in_doubt[some, None]).all(axis=2)
+        gains = points[np.ix_(some, columns)][:, None] - points[np.ix_(front, columns)]
+        # No error of a difference is larger than this.
+        most = quantile() * np.sqrt(2) * (errors[some, None] + errors[front])
+        found[start : start + _AT_ONCE] = (rivals & (gains >= most).all(axis=2)).any(axis=1)
+    return found
 
 
 def _likely(  # what `find_as_good` has, and what it found

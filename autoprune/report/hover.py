@@ -28,25 +28,32 @@ def hover_texts(front: Front, only: Container[int] | None = None) -> list[str]:
     Returns:
         A text for each of `front.records`; "" for those that are left out.
     """
-    dense, records = front.dense, front.records
-    noise = (INTERVAL * front.numbers.dense_errors).tolist()
+    return [
+        "" if only is not None and record.number not in only else hover(hover_lines(front, record, place))
+        for place, record in enumerate(front.records)
+    ]
+
+
+def hover_lines(front: Front, record: CandidateRecord, place: int) -> list[str]:
+    """Write what charts say of one candidate, see `hover_texts`.
+
+    Args:
+        front: Front of a study.
+        record: The candidate.
+        place: Its place among `front.records`.
+
+    Returns:
+        Lines of text that is not escaped.
+    """
+    dense = front.dense
+    lines = [_who(front, record), *_quality(front, record)]
+    if dense is not None and record is not dense:
+        gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
+        noise = INTERVAL * float(front.numbers.dense_errors[place])
+        lines.append(f"{signed_text(front.problem.quality.change(gain))} against dense; up to {noise:.4f} is noise")
     costs = [cost for name, cost in front.problem.costs.items() if name in _SHARES or cost.is_timed]
     costs += [cost for cost in front.problem.rows if cost.is_cost and cost not in costs]
-    wholes = {cost.name: math.nan if dense is None else cost.shown(dense.search, dense.search) for cost in costs}
-    texts = []
-    for place, record in enumerate(records):
-        if only is not None and record.number not in only:
-            texts.append("")
-            continue
-        lines = [_who(front, record), *_quality(front, record)]
-        if dense is not None and record is not dense:
-            gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
-            lines.append(
-                f"{signed_text(front.problem.quality.change(gain))} against dense; up to {noise[place]:.4f} is noise"
-            )
-        lines += [text for cost in costs if (text := _cost(cost, record, dense, wholes[cost.name]))]
-        texts.append(hover(lines))
-    return texts
+    return lines + [text for cost in costs if (text := _cost(cost, record, dense))]
 
 
 def _who(front: Front, record: CandidateRecord) -> str:
@@ -62,7 +69,7 @@ def _quality(front: Front, record: CandidateRecord) -> list[str]:
     return [f"{front.metric} {value:.4f} ± {error:.4f} on {split}" for split, value, error in found]
 
 
-def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | None, whole: float) -> str:
+def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | None) -> str:
     value = cost.shown(record.search, None if dense is None else dense.search)
     if not np.isfinite(value):
         return ""
@@ -70,4 +77,5 @@ def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | Non
     found = cost.comparison(record.search)
     if found is not None:
         return f"{number}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}) of dense{found.remark}"
+    whole = math.nan if dense is None else cost.shown(dense.search, dense.search)
     return number if not whole > 0 else f"{number}: {value / whole:.1%} of dense"

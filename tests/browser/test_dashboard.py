@@ -33,9 +33,14 @@ POINT = """key => {
   }
 }"""
 #: Keys of the candidates that the chart does not fade.
-EMPHASISED = """() => document.getElementById("plot-front").data
-  .filter((trace) => trace.customdata && trace.selectedpoints)
-  .flatMap((trace) => trace.selectedpoints.map((at) => trace.customdata[at]))"""
+EMPHASISED = "() => window.board.bold"
+#: How much of a candidate's point is painted, from 0 to 255.
+OPACITY = """([x, y]) => {
+  const canvas = document.querySelector("#plot-front .painted");
+  const box = canvas.getBoundingClientRect();
+  const scale = canvas.width / box.width;
+  return canvas.getContext("2d").getImageData((x - box.left) * scale, (y - box.top) * scale, 1, 1).data[3];
+}"""
 
 
 def knee(recorded: Path) -> int:
@@ -61,7 +66,11 @@ def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: 
     chosen = front.choose(Limits(max_latency_ms=2.0))
     page.wait_for_selector(f"#answer h2:has-text('Candidate {chosen.number}')")
     inside = {f"0.{record.number}" for record in front.within(Limits(max_latency_ms=2.0))}
-    assert set(page.evaluate(EMPHASISED)) <= inside
+    page.wait_for_function("inside => board.bold.every((key) => inside.includes(key))", arg=sorted(inside))
+    assert page.evaluate(EMPHASISED)
+    strong, faded = (page.evaluate(OPACITY, page.evaluate(POINT, key)) for key in (f"0.{chosen.number}", "0.1"))
+    assert strong > 200
+    assert 0 < faded < 100
     assert "limit=max_latency_ms:2" in page.url
     page.get_by_label("latency (ms), at most", exact=True).fill("0.0001")
     page.wait_for_selector("#answer h2:has-text('No candidate')")

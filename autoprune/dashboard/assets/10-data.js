@@ -18,12 +18,33 @@
     return known ? known(value) : value.toFixed(Number(form.slice(1, -1)) || 0);
   };
 
-  /* Take the columns that the server sent. */
+  /* Place of a key in the order of the columns. */
+  const rank = (key) => { const [run, number] = key.split("."); return Number(run) * 1e9 + Number(number); };
+
+  /* Columns with the rows that have changed since. */
+  function merged(data, { key, state, origin, values, errors, gone, ...rest }) {
+    const news = new Map(key.map((one, place) => [one, place]));
+    const away = new Set(gone);
+    const keys = [...data.key.filter((one) => !away.has(one)), ...key.filter((one) => !board.places.has(one))].sort((a, b) => rank(a) - rank(b));
+    const joined = (old, fresh) => keys.map((one) => (news.has(one) ? fresh[news.get(one)] : old[board.places.get(one)]));
+    const columns = data.columns.map((column, place) => ({
+      ...column, values: joined(column.values, values[place]), ...(column.errors ? { errors: joined(column.errors, errors[place]) } : {}),
+    }));
+    return { ...data, ...rest, key: keys, state: joined(data.state, state), origin: joined(data.origin, origin), columns };
+  }
+
+  /* Take the columns that the server sent, or what has changed in them. Returns whether they fit; if not, all are asked for. */
   board.receive = (data) => {
-    board.data = data;
-    board.places = new Map(data.key.map((key, place) => [key, place]));
-    board.columns = new Map(data.columns.map((column) => [column.name, column]));
-    board.refreshSelection();
+    const fits = !data.since || (board.data && board.data.version === data.since);
+    window.dash_clientside.set_props("have", { data: fits ? data.version : "" });
+    if (!fits) window.dash_clientside.set_props("live", { data: "" });
+    else {
+      board.data = data.since ? merged(board.data, data) : data;
+      board.places = new Map(board.data.key.map((key, place) => [key, place]));
+      board.columns = new Map(board.data.columns.map((column) => [column.name, column]));
+      board.refreshSelection();
+    }
+    return fits;
   };
 
   /* Work out which candidates are brushed: null where nothing is. */
@@ -44,7 +65,9 @@
   board.emphasised = () => {
     if (board.selected) return board.selected;
     const choice = board.choice;
-    return choice && choice.inside && choice.limited ? new Set(choice.inside) : null;
+    if (!choice || !choice.inside || !choice.limited) return null;
+    choice.set = choice.set || new Set(choice.inside);
+    return choice.set;
   };
 
   board.listen((names) => names.includes("brush") && board.refreshSelection());

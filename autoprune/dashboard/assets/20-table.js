@@ -67,11 +67,10 @@
     head.append(row);
   }
 
-  function drawRow(at) {
+  function drawRow(at, emphasised) {
     const place = order[at];
     const { data, state } = board;
     const key = data.key[place];
-    const emphasised = board.emphasised();
     const chosen = board.choice && board.choice.chosen === key;
     const classes = ["grid-row", at === active && "active", state.pins.includes(key) && "pinned", chosen && "chosen",
       state.open === key && "open", emphasised && !emphasised.has(key) && "faded"].filter(Boolean);
@@ -102,8 +101,9 @@
     const first = Math.max(0, Math.floor((grid.scrollTop - HEIGHT) / HEIGHT) - SPARE);
     const last = Math.min(order.length, first + Math.ceil(grid.clientHeight / HEIGHT) + 2 * SPARE);
     const rows = [];
-    for (let at = first; at < last; at += 1) rows.push(drawRow(at));
-    if (active < order.length && (active < first || active >= last)) rows.push(drawRow(active));
+    const emphasised = board.emphasised();
+    for (let at = first; at < last; at += 1) rows.push(drawRow(at, emphasised));
+    if (active < order.length && (active < first || active >= last)) rows.push(drawRow(active, emphasised));
     body.style.height = `${order.length * HEIGHT}px`;
     body.replaceChildren(...rows);
     if (order.length) grid.setAttribute("aria-activedescendant", `row-${active}`);

@@ -1,4 +1,4 @@
-/* Parallel coordinates: every candidate as a line over all quantities, drawn on a canvas from the figure of the server.
+/* Parallel coordinates: every candidate as a line over all quantities, drawn on a canvas along the axes of the server.
    Plotly draws the same figure with WebGL, which takes seconds where there is no graphics card. */
 (() => {
   "use strict";
@@ -7,8 +7,10 @@
   const HEIGHT = 300;
   const GRIP = 17;
   const SVG = "http://www.w3.org/2000/svg";
+  let wanted = null;
   let figure = null;
   let drag = null;
+  let seen = false;
 
   const drawn = (tag, attributes, text = "") => {
     const made = document.createElementNS(SVG, tag);
@@ -29,8 +31,20 @@
   const toAxis = (axis, value) => (isLog(axis) ? Math.log10(value) : value);
   const fromAxis = (axis, at) => Number((isLog(axis) ? 10 ** at : at).toPrecision(6));
 
+  /* Candidates that were trained to the end, with their places along each axis; null where one is not known. */
+  function fill({ axes, run }) {
+    const shown = axes.filter((axis) => board.columns.has(axis.column));
+    const columns = shown.map((axis) => board.columns.get(axis.column).values);
+    const places = board.data.key.flatMap((key, place) => (key.startsWith(`${run}.`) && board.data.state[place] !== "stopped" &&
+      columns.every((values) => values[place] !== null) ? [place] : []));
+    return {
+      data: board.data, wanted, places,
+      axes: shown.map((axis, number) => ({ ...axis, values: places.map((place) => toAxis(axis, columns[number][place])) })),
+    };
+  }
+
   function measure(place) {
-    const axes = figure.data[0].dimensions;
+    const axes = figure.axes;
     const width = Math.max(place.clientWidth, axes.length * 92);
     const step = (width - AROUND.left - AROUND.right) / Math.max(axes.length - 1, 1);
     const tall = HEIGHT - AROUND.top - AROUND.bottom;
@@ -73,15 +87,16 @@
     canvas.style.width = `${sizes.width}px`;
     const pen = canvas.getContext("2d");
     pen.scale(scale, scale);
-    const keys = figure.data[0].meta;
+    const { key: keys, state } = board.data;
     const emphasised = board.emphasised();
     const strong = new Set(["front", "as good", "dense"]);
-    const level = (key) => {
+    const level = (place) => {
+      const key = keys[place];
       if (key === board.state.open || key === (board.choice && board.choice.chosen)) return 3;
       if (emphasised) return emphasised.has(key) ? 2 : 0;
-      return strong.has(board.data.state[board.places.get(key)]) ? 2 : 1;
+      return strong.has(state[place]) ? 2 : 1;
     };
-    const levels = keys.map(level);
+    const levels = figure.places.map(level);
     /* Many lines are thin glass, few are ink. */
     const glass = (wanted) => Math.max(0.05, Math.min(0.9, 50 / levels.filter((found) => found === wanted).length));
     const looks = [["--line", 0.9, 1], ["--edge", glass(1), 1], ["--accent", glass(2), 1.3], ["--good", 1, 3]];
@@ -98,20 +113,26 @@
     });
   }
 
-  /* Draw the lines from the figure of the server, or again. */
-  board.showLines = (found = figure) => {
-    figure = found;
+  let waiting = 0;
+  /* Draw the lines along the axes of the server, or again: once, however many changes come before the next frame. */
+  board.showLines = (found = wanted) => {
+    wanted = found;
+    waiting = waiting || requestAnimationFrame(() => { waiting = 0; show(); });
+  };
+
+  function show() {
     const place = document.getElementById("plot-parallel");
-    if (!place || !figure || !figure.data.length || !figure.data[0].dimensions.length || !board.data || !place.offsetParent) return;
+    if (!place || !wanted || !wanted.axes.length || !board.data || !place.offsetParent) return;
+    if (!figure || figure.data !== board.data || figure.wanted !== wanted) figure = fill(wanted);
     if (!place.firstChild) mount(place);
     const [canvas, layer] = place.children;
     const sizes = measure(place);
-    drawLines(canvas, sizes);
+    if (seen) drawLines(canvas, sizes);
     layer.setAttribute("width", sizes.width);
     layer.setAttribute("height", HEIGHT);
     layer.replaceChildren();
     sizes.axes.forEach((axis, number) => drawAxis(layer, sizes, axis, number));
-  };
+  }
 
   function mount(place) {
     place.append(document.createElement("canvas"), drawn("svg", {}));
@@ -119,6 +140,11 @@
     place.addEventListener("pointermove", move);
     place.addEventListener("pointerup", end);
     new ResizeObserver(() => board.showLines()).observe(place);
+    /* Thousands of lines are drawn when they come in sight. */
+    new IntersectionObserver(([entry]) => {
+      seen = entry.isIntersecting;
+      if (seen) board.showLines();
+    }, { rootMargin: "100px" }).observe(place);
   }
 
   function start(event) {

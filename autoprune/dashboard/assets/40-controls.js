@@ -24,7 +24,7 @@
     });
     const pins = document.getElementById("count-compare");
     if (pins) pins.textContent = board.state.pins.length ? String(board.state.pins.length) : "";
-    if (board.state.tab === "choose" && board.data) { board.drawTable(); board.redraw(); }
+    if (board.state.tab === "choose" && board.data) { board.drawTable(); board.showChart(); board.showLines(); }
   }
 
   function tabKeys(event) {
@@ -216,13 +216,14 @@
     receive: (data) => {
       if (!data) return;
       if (!board.data) watch();
-      board.receive(data);
+      if (!board.receive(data)) return;
       if (board.state.limits === null) board.set({ limits: data.given[board.state.run] || {} });
       board.mountTable();
       showTheme();
       showDetails();
       showTab();
       showControls();
+      board.columnsCame();
     },
     front: (figure) => { board.showFront(figure); showControls(); },
     /* What the person wrote is stored: the page looks at the folder at once. */
@@ -232,7 +233,14 @@
       ticks += 1;
       window.dash_clientside.set_props("tick", { n_intervals: -ticks });
     },
-    parallel: (figure) => { if (figure) board.showLines(figure); },
-    choice: (choice) => { board.choice = choice; if (board.data) { board.redraw(); board.drawTable(); showControls(); } },
+    parallel: (axes) => { if (axes) board.showLines(axes); },
+    choice: (choice) => {
+      board.choice = { ...choice };
+      if (!board.data) return;
+      board.paintFront();
+      board.showLines();
+      board.drawTable();
+      showControls();
+    },
   });
 })();

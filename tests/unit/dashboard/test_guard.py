@@ -90,7 +90,7 @@ def open_one() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:9000", "[::1]:{port}", "127.0.0.1"]
+    "host", ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST:9000", "localhost.:9000", "[::1]:{port}", "127.0.0.1"]
 )
 def test_names_of_this_machine_are_answered(host: str, local: Server) -> None:
     """The port may be another one, which ssh forwards."""

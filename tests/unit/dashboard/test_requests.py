@@ -17,7 +17,7 @@ from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.serve import Dashboard
 from autoprune.errors import ConfigurationError
 from autoprune.front.front import Front
-from autoprune.report.hover import hover_texts
+from autoprune.report.hover import hover_lines, hover_texts
 from tests.browser.recorded import recorded_run
 from tests.unit.front.builders import dense, front_of, measurement, record
 
@@ -80,3 +80,39 @@ def test_where_lower_is_better_a_rise_is_shown_as_a_rise() -> None:
     assert rise > 0
     assert candidate_facts(front, worse)[0][0] == f"{rise:+.4f}"
     assert f"{rise:+.4f} against dense" in hover_texts(front)[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"output": "acted.data"},
+        {"output": ["acted.data"], "inputs": []},
+        {"output": "no.such", "inputs": [], "outputs": []},
+        {"output": "acted.data", "outputs": {"id": "acted", "property": "data"}, "inputs": [None]},
+        {"output": "acted.data", "outputs": None, "inputs": [{"id": "act", "property": "data"}]},
+        {"output": "data.data", "outputs": [], "inputs": [{"id": "live", "property": "data"}], "state": [3]},
+        {
+            "output": "acted.data",
+            "outputs": {"id": "acted", "property": "data"},
+            "inputs": [{"id": "act", "property": "data"}],
+            "changedPropIds": 3,
+        },
+    ],
+)
+def test_a_body_that_the_page_does_not_send_is_one_sentence(client: FlaskClient, body: object) -> None:
+    client.get("/_dash-layout")
+    found = client.post("/_dash-update-component", json=body)
+    assert (found.status_code, found.text.startswith("This is no request of this page.")) == (400, True)
+
+
+def test_the_chart_asks_what_there_is_to_say_of_a_candidate(client: FlaskClient, runs: LiveRuns) -> None:
+    front = runs.runs[0].now.front
+    lines = client.get("/hover/0/3").get_json()
+    assert lines == hover_lines(front, front.records[3], 3)
+    assert lines[0].startswith("candidate 3: ")
+    for path in ("/hover/0/99", "/hover/1/0"):
+        assert client.get(path).status_code == 404

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from autoprune.cli.app import app as command_line
 from autoprune.dashboard.answer import answer, candidate_facts
 from autoprune.dashboard.app import candidate
-from autoprune.dashboard.charts import front_chart, parallel_chart
+from autoprune.dashboard.charts import front_chart, parallel_axes
 from autoprune.dashboard.columns import compact, table_data
 from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.compression import Compressed
@@ -79,11 +79,14 @@ def test_the_chart_of_any_wish_is_a_chart(runs: LiveRuns, wanted: dict[str, obje
 
 
 def test_lines_are_keyed_and_their_axes_named(runs: LiveRuns) -> None:
-    figure = parallel_chart(runs.runs[1].now, 1, "search")
-    assert isinstance(figure, dict)
-    (trace,) = figure["data"]
-    assert all(key.startswith("1.") for key in trace["meta"])
-    assert {axis["name"] for axis in trace["dimensions"]} >= {"quality", "latency_ms", "size_bytes"}
+    found = parallel_axes(runs.runs[1].now, 1, "test")
+    assert isinstance(found, dict)
+    assert found["run"] == 1
+    named = {axis["name"]: axis["column"] for axis in found["axes"]}
+    assert named.keys() >= {"quality", "latency_ms", "size_bytes"}
+    assert (named["quality"], named["size_bytes"]) == ("quality@test", "size_bytes")
+    columns = {one["name"] for one in table_data(runs.snapshots(), "1")["columns"]}  # type: ignore[attr-defined]
+    assert set(named.values()) <= columns
 
 
 def test_the_answer_is_the_choice_of_the_front(runs: LiveRuns) -> None:
@@ -149,6 +152,15 @@ def test_understand_leaves_out_the_charts_of_choose(runs: LiveRuns) -> None:
     assert "#section-layers" in links
     assert "#section-trade-offs" not in links
     assert "#section-all-quantities" not in links
+
+
+def test_a_script_is_kept_once_whatever_its_address() -> None:
+    script = Response("x" * 5000, mimetype="text/javascript", headers={"Cache-Control": "max-age=9"})
+    compressed = Compressed(script)
+    client = Client(compressed)
+    answers = {client.get(f"/?m={number}", headers={"Accept-Encoding": "gzip"}).data for number in range(200)}
+    assert [gzip.decompress(one) for one in answers] == [b"x" * 5000]
+    assert len(compressed._kept) == 1
 
 
 def test_responses_are_compressed_for_those_who_can_read_it() -> None:

@@ -1,0 +1,48 @@
+/* Box with what there is to say of the candidate under the pointer. Its lines come from the server when they are asked for:
+   those of thousands of candidates would be most of what a page loads. */
+(() => {
+  "use strict";
+  const board = window.board;
+  const APART = 14;
+  const known = new Map();
+  let asked = "";
+
+  function box() {
+    const found = document.getElementById("tip");
+    if (found) return found;
+    const made = board.element("div", { id: "tip", class: "tip", "aria-hidden": "true" });
+    document.body.append(made);
+    return made;
+  }
+
+  async function lines(key) {
+    const name = `${board.data.version} ${key}`;
+    if (!known.has(name)) {
+      if (known.size > 500) known.clear();
+      known.set(name, fetch(`hover/${key.replace(".", "/")}`).then((found) => (found.ok ? found.json() : [])).catch(() => []));
+    }
+    return known.get(name);
+  }
+
+  function put(tip, chart, { x, y }) {
+    const around = chart.getBoundingClientRect();
+    const at = board.area(chart);
+    const [left, top] = [around.left + at.x(x), around.top + at.y(y)];
+    const fits = left + APART + tip.offsetWidth < window.innerWidth - 8;
+    tip.style.left = `${Math.max(8, fits ? left + APART : left - APART - tip.offsetWidth)}px`;
+    tip.style.top = `${Math.max(8, Math.min(top - tip.offsetHeight / 2, window.innerHeight - tip.offsetHeight - 8))}px`;
+  }
+
+  /* Say what is known of the candidate that plotly's event points at; null for none. */
+  board.tell = async (event) => {
+    const point = event && event.points.find((one) => one.customdata !== undefined);
+    asked = point ? point.customdata : "";
+    if (!point) return void box().classList.remove("shown");
+    const found = await lines(asked);
+    if (asked !== point.customdata || !found.length) return;
+    const tip = box();
+    tip.replaceChildren(...found.map((line) => board.element("div", {}, line)));
+    put(tip, document.getElementById("plot-front"), point);
+    tip.classList.add("shown");
+  };
+})();
