@@ -87,7 +87,7 @@ def _surely_beaten(  # what `find_as_good` has
 ) -> np.ndarray:
     """Tell which dominated candidates a member beats whatever noise the two have in common: nearly all."""
     found = np.zeros(len(dominated), dtype=bool)
-    columns = list(noisy.columns)
+    columns = np.array(noisy.columns, dtype=np.int64)
     for start in range(0, len(dominated), _AT_ONCE):
         some = dominated[start : start + _AT_ONCE]
         rivals = ((points[front] <= points[some, None]) | in_doubt[some, None]).all(axis=2)
