@@ -52,7 +52,7 @@ def _digest(model: nn.Module, inputs: Tensor) -> str:
     for name, tensor in (*model.state_dict(keep_vars=True).items(), ("inputs", inputs)):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.requires_grad}".encode())
         found.update(
-            tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()
+            tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
             if tensor.ndim
             else str(tensor.item()).encode()
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,15 @@ class Averaging(RecoveryStep):
                 tensor.copy_(self._mean[name])
         # Averaged weights need their own statistics. A training that ended before the last steps gets new ones, too.
         state.weights_changed = state.weights_changed or state.plan.steps > 0
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the mean, and the number of steps in it under the name "", which no parameter has."""
+        return {"": torch.tensor(self._count), **self._mean} if self._count else {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with a mean."""
+        self._mean = {name: tensor for name, tensor in tensors.items() if name}
+        self._count = int(tensors[""])
 
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:

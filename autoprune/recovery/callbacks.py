@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from autoprune.plan.kept import KeptChannels
+from autoprune.recovery.trial_state import TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Snapshot:
         step: Optimizer steps done.
         epoch: Passes over the train split done.
         rate: Learning rate of the coming step.
+        state: Describes everything that the trial needs to go on from here, in the memory of the model; None where it
+            cannot.
     """
 
     model: nn.Module
@@ -29,6 +32,7 @@ class Snapshot:
     step: int
     epoch: int = 0
     rate: float = 0.0
+    state: Callable[[], TrialState] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,14 @@ from autoprune.records.work import Work
 from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.steps import Recovery
 from autoprune.recovery.teacher import Teacher
+from autoprune.recovery.trial_state import TrainingState
 from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.data import Batch, call, endless_batches
 from autoprune.task.prepare import PreparedTask
 from autoprune.task.seeding import seed_torch
 
+#: What the names of kinds of tensors in a stored state begin with: of the optimizer, and of a recovery step.
+_OPTIMIZER, _STEP = "optimizer.", "step."
 #: Tensors by parameter name -> the same tensors, cut as the parameters were.
 CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -70,13 +73,21 @@ class FineTune:
         recovery: The model, which is trained in place, its task, its plan and the plan's recovery steps.
         seed: Seed of the batches and of dropout.
         on_epoch: Called with the number of finished passes over the train split after each of them.
+        resume: State of an earlier process to go on from; the model is already the one of that time. None to begin.
 
     Attributes:
         movement: Name of a weight -> minus the sum over steps of rate * gradient * weight (Sanh et al., 2020), for the
             weights given to `watch_movement` that have been trained.
     """
 
-    def __init__(self, recovery: Recovery, *, seed: int, on_epoch: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        recovery: Recovery,
+        *,
+        seed: int,
+        on_epoch: Callable[[int], None] | None = None,
+        resume: TrainingState | None = None,
+    ) -> None:
         self.movement: dict[str, Tensor] = {}
         self._recovery, self._state = recovery, recovery.state
         self._task, self._plan, self._seed = self._state.task, self._state.plan, seed
@@ -85,14 +96,19 @@ class FineTune:
         self._next_batch: Batch | None = None
         self._movement_names: Collection[str] = ()
         self._random: list[Tensor] = []
-        recovery.before_training()
+        self._cuda = [self._device] if self._device.type == "cuda" else []
+        if resume is None:
+            recovery.before_training()
         plan, task = self._plan, self._task
         self._trains = plan.steps > 0 and any(parameter.requires_grad for parameter in self.model.parameters())
         if self._trains:
             self._rate = Rate(scheduler(plan.scheduler, task.schedulers), plan.learning_rate, plan.steps)
             self._optimizer = _optimizer(self.model, plan)
             self._scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "float16")
-            self._stream = endless_batches(task.train_split, seed, task.least_batch)
+            done = 0 if resume is None else resume.epoch
+            self._stream = endless_batches(task.train_split, seed, task.least_batch, done)
+        if resume is not None:
+            self._go_on(resume)
 
     @property
     def model(self) -> nn.Module:
@@ -207,6 +223,55 @@ class FineTune:
                         tensor.mul_(before[name])
         apply_masks(self.model, self.masks)
 
+    def state(self) -> TrainingState:
+        """Describe everything that the training needs to go on from here. To be called by `on_epoch`.
+
+        Returns:
+            The state; its tensors are in the memory of the training.
+        """
+        scale = self._scaler.state_dict()
+        parameters = dict(self.model.named_parameters())
+        return TrainingState(
+            step=self.step,
+            epoch=self._epoch,
+            work=self.work,
+            loss_scale=scale.get("scale", 1.0),
+            scaled_steps=scale.get("_growth_tracker", 0),
+            tensors={
+                "mask": self.masks,
+                "movement": self.movement,
+                # Only an exchange of weights looks at the gradients of the step before it.
+                "gradient": self.gradients if self._plan.schedule.regrowth > 0 else {},
+                "losses": {"": torch.tensor(self._rate.losses, dtype=torch.float64)},
+                "random": {str(number): state for number, state in enumerate(self._random_now())},
+                **{f"{_OPTIMIZER}{key}": named for key, named in _states(self._optimizer, parameters).items()},
+                **{f"{_STEP}{name}": named for name, named in self._recovery.tensors().items()},
+            },
+        )
+
+    def _go_on(self, found: TrainingState) -> None:
+        """Take up a state that `state` described in an earlier process."""
+
+        def here(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(self._device) for name, tensor in named.items()}
+
+        state, self._epoch = self._state, found.epoch
+        state.step, state.work, state.masks = found.step, found.work, here(found.of_kind("mask"))
+        self.movement = here(found.of_kind("movement"))
+        self._random = [tensor for _, tensor in sorted(found.of_kind("random").items())]
+        parameters = dict(self.model.named_parameters())
+        for key, named in found.below(_OPTIMIZER).items():
+            for name, tensor in named.items():
+                # As torch does: the number of steps stays on the CPU.
+                self._optimizer.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self._device)
+        for name, gradient in here(found.of_kind("gradient")).items():
+            parameters[name].grad = gradient
+        self._rate.replay(found.step, [float(loss) for loss in found.of_kind("losses").get("", ())])
+        if self._scaler.is_enabled():
+            scale = {"scale": found.loss_scale, "_growth_tracker": found.scaled_steps}
+            self._scaler.load_state_dict({**self._scaler.state_dict(), **scale})
+        self._recovery.restore({name: here(named) for name, named in found.below(_STEP).items()})
+
     def finish(self) -> None:
         """Let the recovery steps finish the model, and leave it in eval mode and without gradients."""
         self.model.eval()
@@ -261,18 +326,21 @@ class FineTune:
     @contextmanager
     def _seeded_generators(self) -> Iterator[None]:
         """Draw dropout and the like from the seed, and restore torch's global generators for the caller."""
-        cuda = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
+        with torch.random.fork_rng(devices=self._cuda):
             if self._random:
                 torch.set_rng_state(self._random[0])
-                for device, state in zip(cuda, self._random[1:], strict=True):
+                for device, state in zip(self._cuda, self._random[1:], strict=True):
                     torch.cuda.set_rng_state(state, device)
             else:
                 seed_torch(self._seed, [self._device])
             try:
                 yield
             finally:
-                self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]
+                self._random = self._random_now()
+
+    def _random_now(self) -> list[Tensor]:
+        """States of torch's generators, that of the CPU first."""
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._cuda)]
 
 
 class _NotFiniteError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -197,6 +197,9 @@ class Rate:
         peak: Learning rate that this optimizer starts with, > 0.
         steps: Optimizer steps of the whole fine-tune, >= 1.
 
+    Attributes:
+        losses: Loss of each step so far, for a scheduler that depends on it; else empty.
+
     Raises:
         ConfigurationError: Here and in `advance`: the factory or its scheduler fails, returns no scheduler, or gives a
             rate that is negative or not finite.
@@ -207,6 +210,7 @@ class Rate:
         self._scheduler = _build(factory, self._proxy, steps)
         self._needs_loss = _needs_loss(self._scheduler)
         self._steps_left = steps - 1
+        self.losses: list[float] = []
         self._peak_so_far = self._decay_fraction = 0.0
         self._check_rate()
 
@@ -243,6 +247,8 @@ class Rate:
         if self._steps_left <= 0:
             return
         self._steps_left -= 1
+        if self._needs_loss:
+            self.losses.append(loss)
         self._proxy.step()  # without it torch warns about the order of both calls
         try:
             if self._needs_loss:
@@ -254,6 +260,16 @@ class Rate:
                 error_message("a scheduler", "give a rate for every step", describe_exception(error))
             ) from error
         self._check_rate()
+
+    def replay(self, steps: int, losses: Sequence[float]) -> None:
+        """Go on to the rate that an earlier process had.
+
+        Args:
+            steps: Steps that it had done.
+            losses: Its `losses`.
+        """
+        for step in range(steps):
+            self.advance(losses[step] if step < len(losses) else 0.0)
 
     def _check_rate(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):

@@ -270,13 +270,14 @@ class ScheduleRunner:
     Attributes:
         updates: The timetable. Under "learning_rate" with rates that depend on the loss, its progress values are lower
             bounds, and `now` returns the actual ones.
+        last_progress: Progress of the last of these actual ones; 0 before.
     """
 
     def __init__(self, plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> None:
         """rates: as for `timetable`."""
         self.updates = timetable(plan, steps, rates)
         self._follows_loss = plan.name == "learning_rate" and rates is None
-        self._last_progress = 0.0
+        self.last_progress = 0.0
 
     def now(self, update: PruningStep, decay_fraction: float) -> PruningStep | None:
         """Work out one pruning step at the time it is due.
@@ -290,10 +291,10 @@ class ScheduleRunner:
         """
         if not self._follows_loss:
             return update
-        update = replace(update, progress=max(update.progress, decay_fraction, self._last_progress))
-        if not _does_something(update, self._last_progress):
+        update = replace(update, progress=max(update.progress, decay_fraction, self.last_progress))
+        if not _does_something(update, self.last_progress):
             return None
-        self._last_progress = update.progress
+        self.last_progress = update.progress
         return update
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,16 @@ from autoprune.task.prepare import PreparedTask
 class PhaseTimer:
     """Adds up seconds by phase.
 
+    Args:
+        seconds: Phase -> seconds before.
+
     Attributes:
         seconds: Phase -> seconds.
     """
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.seconds = dict(seconds)
+        self._open: list[tuple[str, float]] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -36,11 +41,23 @@ class PhaseTimer:
         Args:
             name: The phase.
         """
-        start = time.perf_counter()
+        self._open.append((name, time.perf_counter()))
         try:
             yield
         finally:
+            _, start = self._open.pop()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def so_far(self) -> dict[str, float]:
+        """Return the seconds by phase, with those of phases that have not ended.
+
+        Returns:
+            Phase -> seconds.
+        """
+        now, found = time.perf_counter(), dict(self.seconds)
+        for name, start in self._open:
+            found[name] = found.get(name, 0.0) + now - start
+        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,6 +176,22 @@ class RecoveryStep:
         Args:
             state: The state; its model is in eval mode.
         """
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """List what the step remembers from one optimizer step to the next, so that a stored trial can go on.
+
+        Returns:
+            Name -> tensor; nothing by default.
+        """
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Remember what the step remembered in an earlier process.
+
+        Args:
+            tensors: Result of `tensors`, on the device of the model.
+        """
+        del tensors
 
 
 def first_samples(task: PreparedTask, samples: int) -> list[Batch]:

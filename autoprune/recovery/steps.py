@@ -46,7 +46,8 @@ class Recovery:
         self, model: nn.Module, task: PreparedTask, plan: RecoveryPlan, teacher: Teacher | None = None
     ) -> None:
         self.state = RecoveryState(model=model, task=task, plan=plan, teacher=teacher)
-        self.steps = [kind(plan) for name, kind in RECOVERY_STEPS.items() if plan.strength(name)]
+        self._names = [name for name in RECOVERY_STEPS if plan.strength(name)]
+        self.steps = [RECOVERY_STEPS[name](plan) for name in self._names]
 
     def after_cut(self, cut: CutMade) -> None:
         """Recover from a cut.
@@ -94,3 +95,23 @@ class Recovery:
         for step in self.steps:
             step.at_end(self.state)
             apply_masks(self.state.model, self.state.masks)
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """List what the steps remember from one optimizer step to the next.
+
+        Returns:
+            Name of a step -> its tensors by name, of the steps that remember any.
+        """
+        found = {name: step.tensors() for name, step in zip(self._names, self.steps, strict=True)}
+        return {name: tensors for name, tensors in found.items() if tensors}
+
+    def restore(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Let the steps remember what they did in an earlier process, in the middle of the training.
+
+        Args:
+            tensors: Result of `tensors`, on the device of the model.
+        """
+        self.state.is_training = True
+        for name, step in zip(self._names, self.steps, strict=True):
+            if name in tensors:
+                step.restore(tensors[name])

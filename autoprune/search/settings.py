@@ -113,8 +113,8 @@ class StorageSettings:
     Attributes:
         collect_garbage: Delete the weights of candidates that are dominated, have no descendants and are no baseline.
         checkpoint_epochs: Passes over the train split between two checkpoints of a trial, which are stored under
-            `checkpoints/` in the run folder: `Study.checkpoints(number)`, `Study.rebuild(number, epoch=...)`; 0 stores
-            none.
+            `checkpoints/` in the run folder: `Study.checkpoints(number)`, `Study.rebuild(number, epoch=...)`. A trial
+            that was interrupted goes on from its latest one, bit for bit, when the run is started again. 0 stores none.
         artifacts: URL of a folder or bucket that weights are stored in, such as s3://bucket/folder, by any file system
             of fsspec; None for the one of earlier runs, or the run folder. `--artifacts` of `run`.
 

@@ -1,10 +1,10 @@
-"""Checkpoints of trials: the model after a number of passes over the train split."""
+"""Checkpoints of trials: the model after a number of passes over the train split, and the way on from the latest."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from autoprune.records.atomic import atomic_folder, write_atomically
 from autoprune.records.run_folder import CHECKPOINT, CHECKPOINTS, RunFolder
 from autoprune.records.weights_file import WEIGHTS
 from autoprune.recovery.callbacks import Snapshot
+from autoprune.recovery.trial_state import TrialState
+from autoprune.study.checkpoint_state import read_state, remove_state, state_files
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest
 from autoprune.trial.context import TrialContext
@@ -49,7 +51,7 @@ class Checkpoint:
 
 
 def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
-    """Store a checkpoint in its folder, atomically.
+    """Store a checkpoint in its folder, atomically. It alone then holds a state from which the trial can go on.
 
     Args:
         folder: Run folder.
@@ -71,10 +73,69 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
         kept=dict(snapshot.kept.groups),
         dropped=snapshot.kept.dropped,
     )
+    weights = snapshot.model.state_dict()
+    files = {WEIGHTS: serialize_smallest(weights), CHECKPOINT: json.dumps(to_plain(record), indent=1).encode()}
+    if snapshot.state is not None:
+        files |= state_files(snapshot.state(), files, weights)
     with atomic_folder(final) as temporary:
-        write_atomically(temporary / WEIGHTS, serialize_smallest(snapshot.model.state_dict()))
-        write_atomically(temporary / CHECKPOINT, json.dumps(to_plain(record), indent=1).encode())
+        for name, data in files.items():
+            write_atomically(temporary / name, data)
+    for earlier in _epochs(folder, trial):
+        if earlier != final:
+            remove_state(earlier)
     return final
+
+
+def writer(folder: RunFolder, trial: int, every: int) -> Callable[[Snapshot], None] | None:
+    """Make the callback that stores the checkpoints of a trial.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+        every: Passes over the train split between two checkpoints; 0 for none.
+
+    Returns:
+        The callback; None where none are requested.
+    """
+
+    def store(snapshot: Snapshot) -> None:
+        if snapshot.epoch % every == 0:
+            write(folder, trial, snapshot)
+
+    return store if every else None
+
+
+def latest_state(folder: RunFolder, trial: int, identity: str) -> TrialState | None:
+    """Find the state from which a trial can go on, and delete the checkpoints that it will not come to again.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+        identity: Fingerprint of the trial, from `identity_of`.
+
+    Returns:
+        State of the latest checkpoint; None where there is none of this trial, or it is damaged. No checkpoint is left
+        then.
+    """
+    largest = folder.read_study().bytes if folder.holds_study else None
+    for path in reversed(_epochs(folder, trial)):
+        state = read_state(path, largest)
+        if state is not None and state.identity == identity:
+            return state
+        shutil.rmtree(path, ignore_errors=True)
+    clear(folder, trial)
+    return None
+
+
+def remove_states(folder: RunFolder, trial: int) -> None:
+    """Delete the state from which a trial could go on, once it has ended. Its checkpoints stay.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+    """
+    for path in _epochs(folder, trial):
+        remove_state(path)
 
 
 def clear(folder: RunFolder, trial: int) -> None:
@@ -97,9 +158,7 @@ def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
     Raises:
         StorageError: A checkpoint cannot be read.
     """
-    root = _folder(folder, trial)
-    paths = [path for path in root.iterdir() if path.name.isascii() and path.name.isdigit()] if root.is_dir() else []
-    return [_read(trial, path) for path in sorted(paths, key=lambda path: int(path.name))]
+    return [_read(trial, path) for path in _epochs(folder, trial)]
 
 
 def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
@@ -126,6 +185,13 @@ def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int)
 
 def _folder(folder: RunFolder, trial: int) -> Path:
     return folder.path / CHECKPOINTS / f"{trial:05d}"
+
+
+def _epochs(folder: RunFolder, trial: int) -> list[Path]:
+    """Return the folders of a trial's checkpoints in the order of their epochs."""
+    root = _folder(folder, trial)
+    paths = [path for path in root.iterdir() if path.name.isascii() and path.name.isdigit()] if root.is_dir() else []
+    return sorted(paths, key=lambda path: int(path.name))
 
 
 def _read(trial: int, path: Path) -> Checkpoint:

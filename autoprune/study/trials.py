@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from autoprune.records.run_folder import RunFolder
-from autoprune.recovery.callbacks import Snapshot
 from autoprune.search.proposal import Proposal
 from autoprune.search.search import Search
 from autoprune.search.settings import StudySettings
@@ -18,6 +16,7 @@ from autoprune.study.rungs import rung_split
 from autoprune.task.evaluation import Scorable
 from autoprune.trial.candidate import RungPolicy, RungState, evaluate_resolved, measure_latency
 from autoprune.trial.context import TrialContext
+from autoprune.trial.identity import identity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +66,19 @@ class TrialRunner:
             return search.should_stop(proposal, state.share, state.quality, state.costs)
 
         rungs = RungPolicy(shares=proposal.rungs, split=self.rung_split, stop=stop) if proposal.rungs else None
+        every, resume = self.settings.storage.checkpoint_epochs, None
+        if every:
+            identity = identity_of(self.context, proposal.plan, proposal.start_from, proposal.rungs)
+            resume = checkpoints.latest_state(self.folder, proposal.number, identity)
+        write_checkpoint = checkpoints.writer(self.folder, proposal.number, every)
         candidate = evaluate_resolved(
-            self.context, proposal.plan, parent, on_epoch=self._checkpoints(proposal.number), rungs=rungs
+            self.context, proposal.plan, parent, on_epoch=write_checkpoint, rungs=rungs, resume=resume
         )
         if candidate.measurement.predicted and search.reaches_front(proposal, store.result_of(candidate)):
             candidate = measure_latency(self.context, candidate)
         write = partial(store.store_candidate, self.folder, model=candidate.model)
         search.tell(proposal, store.result_of(candidate), write)
+        checkpoints.remove_states(self.folder, proposal.number)
         if self.settings.storage.collect_garbage:
             in_use = [other.start_from for other in search.pending if other.start_from is not None]
             retention.remove_useless_weights(self.folder, search.state.records, search.front(), in_use)
-
-    def _checkpoints(self, number: int) -> Callable[[Snapshot], None] | None:
-        """Return the callback that stores checkpoints; None where none are requested."""
-        every = self.settings.storage.checkpoint_epochs
-        if not every:
-            return None
-        checkpoints.clear(self.folder, number)
-
-        def write(snapshot: Snapshot) -> None:
-            if snapshot.epoch % every == 0:
-                checkpoints.write(self.folder, number, snapshot)
-
-        return write

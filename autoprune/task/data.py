@@ -341,13 +341,14 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def endless_batches(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batch]]:
+def endless_batches(split: Split, seed: int, least: int = 1, epoch: int = 0) -> Iterator[tuple[int, Batch]]:
     """Iterate over shuffled passes without end.
 
     Args:
         split: The split.
         seed: Seed of the first pass; each further pass uses the next number.
         least: Fewest samples of a batch; smaller ones are skipped.
+        epoch: Passes that are finished already.
 
     Yields:
         The number of finished passes, and a batch.
@@ -355,7 +356,6 @@ def endless_batches(split: Split, seed: int, least: int = 1) -> Iterator[tuple[i
     Raises:
         ConfigurationError: A pass holds no such batch.
     """
-    epoch = 0
     while True:
         empty = True
         for batch in split.shuffled(seed + epoch):

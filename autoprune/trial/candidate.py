@@ -20,9 +20,11 @@ from autoprune.records.work import Work
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.fine_tune import DivergedError
 from autoprune.recovery.step import PhaseTimer
+from autoprune.recovery.trial_state import TrialState
 from autoprune.surgery.cut import cut
 from autoprune.task.evaluation import Scorable
 from autoprune.trial.context import Parent, TrialContext
+from autoprune.trial.identity import identity_of
 from autoprune.trial.prune_and_recover import PruneAndRecover
 
 
@@ -170,6 +172,7 @@ def evaluate_resolved(
     *,
     on_epoch: Callable[[Snapshot], None] | None = None,
     rungs: RungPolicy | None = None,
+    resume: TrialState | None = None,
 ) -> Candidate:
     """Run one trial: prune, recover and measure.
 
@@ -181,24 +184,27 @@ def evaluate_resolved(
         parent: Recovered model, at least as wide as the plan in every group; None for the dense model.
         on_epoch: Called after each pass over the train split.
         rungs: Where the training may end early; None for nowhere.
+        resume: State of this trial, from a snapshot of `on_epoch` in an earlier process. The trial goes on from there,
+            and its result is bit-identical to one that was never interrupted. One of another trial is ignored.
 
     Returns:
         The finished candidate.
     """
+    number = None if parent is None else parent.number
+    identity = identity_of(context, resolved, number, () if rungs is None else rungs.shares)
+    resume = resume if resume is not None and resume.identity == identity else None
     task, steps = context.task, resolved.recovery.steps
     start = (task.dense, KeptChannels.whole(context.topology)) if parent is None else (parent.model, parent.kept)
-    timer = PhaseTimer()
+    timer = PhaseTimer() if resume is None else PhaseTimer(resume.seconds)
     evaluator = _RungEvaluator(context, resolved, rungs, timer) if rungs is not None and steps else None
-    callbacks = (
-        RecoveryCallbacks(on_epoch=on_epoch)
-        if evaluator is None
-        else RecoveryCallbacks(on_epoch=on_epoch, on_rung=evaluator, rungs=evaluator.steps)
-    )
+    if evaluator is not None and resume is not None:
+        evaluator.go_on(resume)
+    callbacks = _callbacks(on_epoch, evaluator, timer, identity)
     pruner = PruneAndRecover(task, context.topology, resolved, start, teacher=context.teacher, callbacks=callbacks)
     pruner.timed_by(timer)
     note, fidelity = "", 1.0
     try:
-        pruner.run()
+        pruner.run(resume)
         work, fidelity = pruner.work, pruner.steps / steps if steps else 1.0
     except DivergedError as error:
         note = f"fine-tune diverged, the result without training is kept: {error}"
@@ -213,13 +219,35 @@ def evaluate_resolved(
         kept=pruner.kept,
         model=pruner.model,
         measurement=measurement,
-        parent=parent.number if parent is not None else None,
+        parent=number,
         work=work + Work(forward=seen + (evaluator.samples if evaluator is not None else 0)),
         seconds=timer.seconds,
         note=note,
         rungs=tuple(evaluator.seen) if evaluator is not None and not note else (),
         fidelity=fidelity,
     )
+
+
+def _callbacks(
+    on_epoch: Callable[[Snapshot], None] | None, evaluator: _RungEvaluator | None, timer: PhaseTimer, identity: str
+) -> RecoveryCallbacks:
+    """Callbacks that add to the state of a snapshot what the recovery does not know."""
+
+    def whole(state: TrialState) -> TrialState:
+        state = replace(state, identity=identity, seconds=timer.so_far())
+        if evaluator is None:
+            return state
+        return replace(state, rungs=tuple(evaluator.seen), rung_samples=evaluator.samples)
+
+    def after_epoch(snapshot: Snapshot) -> None:
+        assert on_epoch is not None
+        described = snapshot.state
+        on_epoch(snapshot if described is None else replace(snapshot, state=lambda: whole(described())))
+
+    called = None if on_epoch is None else after_epoch
+    if evaluator is None:
+        return RecoveryCallbacks(on_epoch=called)
+    return RecoveryCallbacks(on_epoch=called, on_rung=evaluator, rungs=evaluator.steps)
 
 
 class _RungEvaluator:
@@ -243,6 +271,10 @@ class _RungEvaluator:
         self._lower_bounds = (
             self.costs if plan.weights is None else context.costs.lower_bounds(self.costs, model, plan.weights)
         )
+
+    def go_on(self, found: TrialState) -> None:
+        """Know the rungs that an earlier process has evaluated."""
+        self.seen, self.samples = list(found.rungs), found.rung_samples
 
     @property
     def steps(self) -> tuple[int, ...]:

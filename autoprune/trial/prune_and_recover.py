@@ -25,6 +25,7 @@ from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now
 from autoprune.recovery.step import CutMade, PhaseTimer
 from autoprune.recovery.steps import Recovery
 from autoprune.recovery.teacher import Teacher
+from autoprune.recovery.trial_state import TrainingState, TrialState, load_tensors, model_tensors
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, regrow
@@ -105,8 +106,11 @@ class PruneAndRecover:
         self._state.timer = timer
         return self
 
-    def run(self) -> None:
+    def run(self, resume: TrialState | None = None) -> None:
         """Prune by the schedule, recover and train.
+
+        Args:
+            resume: State of this trial in an earlier process, to go on from; None to begin.
 
         Raises:
             DivergedError: The loss is not finite.
@@ -118,27 +122,44 @@ class PruneAndRecover:
         if self._plan.weights is not None:
             check_regrowth(recovery.schedule, recovery.steps, runner.updates)
             check_pattern(self._plan.weights, self._topology)
-        at_once = [update for update in runner.updates if update.step == 0]
-        for update in at_once:
-            if runner.now(update, 0.0) is not None:
+        self._runner = runner
+        for update in runner.updates:
+            if resume is None and update.step == 0 and runner.now(update, 0.0) is not None:
                 self._advance(update)
-        training = self._begin()
-        for update in runner.updates[len(at_once) :]:
-            self._train(update.step)
-            due = runner.now(update, training.decay_fraction)
-            if due is not None:
-                self._advance(due)
+        training = self._begin() if resume is None else self._go_on(resume)
+        for update in runner.updates:
+            if update.step >= max(self.steps, 1):  # a state is from before the pruning step at its own step
+                self._train(update.step)
+                due = runner.now(update, training.decay_fraction)
+                if due is not None:
+                    self._advance(due)
         self._train_by_rungs(recovery.steps)
         training.finish()
 
     def _begin(self) -> FineTune:
         if not self._owns_model:
-            self._state.model = cut(self.model, self._topology, self.kept, parent=self.kept)
-            self._owns_model = True
-        on_epoch = None if self._callbacks.on_epoch is None else self._epoch_done
-        training = FineTune(self._recovery, seed=self._plan.seed, on_epoch=on_epoch)
-        training.watch_movement(self._movement_wanted())
+            self._own(self.kept)
+        training = self._start_training(None)
         training.set_masks(self._masks or self._initial_zero_masks())
+        return training
+
+    def _go_on(self, found: TrialState) -> FineTune:
+        """Continue the fine-tune of an earlier process with the model that it had."""
+        self._own(found.kept)
+        load_tensors(self.model, found.model)
+        training = self._start_training(found.training)
+        self._runner.last_progress = found.progress
+        return training
+
+    def _own(self, kept: KeptChannels) -> None:
+        """Copy the channels `kept` of the current model, which may be the parent's."""
+        self._state.model = cut(self.model, self._topology, kept, parent=self.kept)
+        self.kept, self._owns_model = kept, True
+
+    def _start_training(self, resume: TrainingState | None) -> FineTune:
+        on_epoch = None if self._callbacks.on_epoch is None else self._epoch_done
+        training = FineTune(self._recovery, seed=self._plan.seed, on_epoch=on_epoch, resume=resume)
+        training.watch_movement(self._movement_wanted())
         self._training = training
         return training
 
@@ -169,7 +190,17 @@ class PruneAndRecover:
                 step=training.step,
                 epoch=epoch,
                 rate=training.rate,
+                state=self._trial_state,
             )
+        )
+
+    def _trial_state(self) -> TrialState:
+        assert self._training is not None
+        return TrialState(
+            training=self._training.state(),
+            kept=self.kept,
+            progress=self._runner.last_progress,
+            model=model_tensors(self.model),
         )
 
     def _advance(self, update: PruningStep) -> None:

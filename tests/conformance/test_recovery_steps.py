@@ -24,6 +24,7 @@ from tests.architecture.test_docs import rows_of
 from tests.settings import space_of
 from tests.tasks import trained_resnet
 from tests.unit.recovery.watching import convolutional, plan, same
+from tests.unit.trial.resuming import Trial, dying, interrupted_often, parts
 
 #: Phase in words, as in the docs -> method of a step.
 PHASES = {
@@ -132,6 +133,16 @@ def test_it_runs_without_optimizer_steps_and_on_a_frozen_model(step: str) -> Non
     run.run(3)
     run.finish()
     assert all(torch.equal(before[name], parameter) for name, parameter in frozen.named_parameters())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_trial_with_it_goes_on_from_a_checkpoint(step: str, tmp_path: Path) -> None:
+    recovery = {**OFF, "steps": 6, "schedule": CUBIC, step: settings_of(step)}
+    trial = Trial(kind="convolutional", plan=plan(0.5, context=convolutional(), **recovery))  # type: ignore[arg-type]
+    whole = trial.run(dying(tmp_path / "whole", -1))
+    again = interrupted_often(trial, tmp_path / "often", range(1, 6))
+    assert same(again.model, whole.model)
+    assert parts(again) == parts(whole)
 
 
 @pytest.mark.parametrize("step", STEPS)

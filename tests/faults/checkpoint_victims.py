@@ -14,6 +14,7 @@ import autoprune
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
+from autoprune.study.checkpoint_state import STATE_TENSORS, remove_state
 from tests.faults.victims import before_rename, die
 from tests.processes import is_killed
 from tests.unit.recovery.watching import one_batch_task
@@ -58,13 +59,40 @@ def after_storing(epoch: int, trial: int) -> None:
     checkpoints.write = deadly
 
 
+def after_spoiling(epoch: int, trial: int) -> None:
+    """Die when a checkpoint has been stored, and a bit of its state has flipped."""
+    original = checkpoints.write
+
+    def deadly(folder: RunFolder, number: int, snapshot: Snapshot) -> Path:
+        path = original(folder, number, snapshot)
+        if (number, snapshot.epoch) == (trial, epoch):
+            data = bytearray((path / STATE_TENSORS).read_bytes())
+            data[-1] ^= 1
+            (path / STATE_TENSORS).write_bytes(data)
+            die()
+        return path
+
+    checkpoints.write = deadly
+
+
+def before_forgetting(epoch: int, trial: int) -> None:
+    """Die when a checkpoint is in its place, and the one before it still has its state."""
+
+    def deadly(path: Path) -> None:
+        if path.parts[-2:] == (f"{trial:05d}", f"{epoch:05d}"):
+            die()
+        remove_state(path)
+
+    checkpoints.remove_state = deadly  # type: ignore[attr-defined]
+
+
 def while_clearing(trial: int) -> None:
-    """Die after the first start of a trial, at the third checkpoint, and once more when the second start clears."""
+    """Die when the second start of a trial, which can use none of its checkpoints, has deleted the first of them."""
     original = shutil.rmtree
 
     def deadly(path: Path, ignore_errors: bool = False) -> None:
-        if Path(path).name == f"{trial:05d}" and Path(path).is_dir():
-            original(sorted(Path(path).iterdir())[0])
+        if Path(path).parent.name == f"{trial:05d}":
+            original(path)
             die()
         original(path, ignore_errors=ignore_errors)
 
@@ -76,9 +104,12 @@ MOMENTS: dict[str, tuple[Callable[[], object], ...]] = {
     "weights-not-yet-named": (lambda: inside_checkpoints("weights.safetensors", 5),),
     "record-not-yet-named": (lambda: inside_checkpoints("checkpoint.json", 5),),
     "checkpoint-not-yet-named": (lambda: before_rename("00004", 2),),
+    "state-not-yet-named": (lambda: inside_checkpoints("state.sha256", 5),),
     "stored": (lambda: after_storing(4, 2),),
-    "twice-at-the-same": (lambda: after_storing(4, 2), lambda: after_storing(2, 2)),
-    "while-clearing": (lambda: after_storing(6, 2), lambda: while_clearing(2)),
+    "two-states": (lambda: before_forgetting(2, 2),),
+    "twice": (lambda: after_storing(2, 2), lambda: after_storing(4, 2)),
+    "stored-and-spoilt": (lambda: after_spoiling(4, 2),),
+    "while-clearing": (lambda: after_spoiling(6, 2), lambda: while_clearing(2)),
 }
 
 

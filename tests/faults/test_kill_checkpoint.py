@@ -1,4 +1,4 @@
-"""kill -9 while a checkpoint is written: what is there is whole, and the trial that runs again leaves its own alone."""
+"""kill -9 around a checkpoint: what is there is whole, and the trial goes on from there as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.study import checkpoints
 from tests.faults.checkpoint_victims import MOMENTS, chosen, killed_moments, task
 from tests.unit.study.small import comparable
+from tests.unit.trial.resuming import optimizer_steps
 
 #: Epochs of the trial that was killed whose checkpoints each moment must leave, of the second that trains.
 LEFT = {
     "weights-not-yet-named": [2],
     "record-not-yet-named": [2],
     "checkpoint-not-yet-named": [2],
+    "state-not-yet-named": [2],
     "stored": [2, 4],
-    "twice-at-the-same": [2],
-    "while-clearing": [4, 6],
+    "two-states": [2, 4],
+    "twice": [2, 4],
+    "stored-and-spoilt": [2, 4],
+    "while-clearing": [2, 4],
 }
+#: Step from which the trial then goes on, where that is not the last of these epochs.
+GOES_ON = {"stored-and-spoilt": 0, "while-clearing": 0}
+#: Optimizer steps of each of the four trials that train.
+STEPS = 6
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +69,12 @@ def test_killed_at(moment: str, killed: Path, whole: autoprune.Study) -> None:
 
     # The same command again.
     study = autoprune.Study.create(task(), chosen(), out=out)
-    study.run()
+    with optimizer_steps() as taken:
+        study.run()
+    assert len(taken) == 3 * STEPS - GOES_ON.get(moment, LEFT[moment][-1])
     assert comparable(study.records) == comparable(whole.records)
     assert not list((out / "checkpoints").rglob(".*")), "leftovers are swept"
+    assert not list((out / "checkpoints").rglob("state.*")), "finished trials need no state"
     for record in whole.records:
         epochs = [checkpoint.epoch for checkpoint in whole.checkpoints(record.number)]
         assert [checkpoint.epoch for checkpoint in checkpoints.read(RunFolder(out), record.number)] == epochs
