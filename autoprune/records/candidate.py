@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.display import describe_value
@@ -29,7 +30,7 @@ _OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
         version=RECORD_VERSION,
         optional=_OPTIONAL,
         since={"rungs": 3, "fidelity": 3},
-        apart=("test", "removed"),
+        apart=("test", "removed", "_widths"),
         any_number=("rungs",),
     )
 )
@@ -80,9 +81,12 @@ class CandidateRecord:
     removed: bool = False
     parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     warm_start: str = ""
+    _widths: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", Origin(self.origin))
+        widths = {name: len(indices) for name, indices in self.kept.items()}
+        object.__setattr__(self, "_widths", MappingProxyType(widths))
 
     @classmethod
     def proposed(
@@ -112,9 +116,9 @@ class CandidateRecord:
         return self.fidelity < 1.0
 
     @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of channels that stay."""
-        return {name: len(indices) for name, indices in self.kept.items()}
+    def widths(self) -> Mapping[str, int]:
+        """Group name -> number of channels that stay; counted once, as searches ask for it again and again."""
+        return self._widths
 
     @property
     def channels(self) -> KeptChannels:

@@ -23,7 +23,8 @@ def shrink_to_limits(state: SearchState, plan: ResolvedPlan) -> ResolvedPlan:
     Returns:
         The plan, unchanged where it keeps the limits or nothing would.
     """
-    return repair.shrink_to_limits(plan, state.model, state.settings, state.front()) or plan
+    check = replace(state.known.limits, limits=state.settings.limits)
+    return repair.shrink_to_limits(plan, state.model, state.settings, check) or plan
 
 
 def scale_steps(state: SearchState, plan: ResolvedPlan) -> ResolvedPlan:
@@ -56,4 +57,5 @@ def fit_to_ancestor(state: SearchState, plan: ResolvedPlan, origin: Origin) -> R
     if not (origin.is_shrinkable and settings.search.lineage):
         return plan
     slack = settings.search.lineage_slack if origin.is_stoppable else min(settings.search.lineage_slack, _SOLVED_SLACK)
-    return lineage.shrink_to_ancestor(state.ancestors(), plan, state.model.topology, slack)
+    model = state.model
+    return lineage.shrink_to_ancestor(state.ancestors(), plan, model.topology, slack, model.has_weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import optuna
-from optuna.trial import TrialState
 
 from autoprune.records.origins import Origin
 from autoprune.search.ledger import ATTEMPTS, Ledger, origin_of
@@ -26,6 +25,23 @@ def begin(trial: optuna.Trial) -> None:
     trial.set_user_attr(ATTEMPTS, count(trial.user_attrs) + 1)
 
 
+def begin_again(ledger: Ledger, number: int) -> bool:
+    """Count one more attempt of a running trial whose worker died, unless it had its last one.
+
+    Args:
+        ledger: Trials of the study.
+        number: Number of the trial.
+
+    Returns:
+        Whether it may be tried again.
+    """
+    trial = ledger.trial(number)
+    if count(trial.user_attrs) >= MAX_ATTEMPTS:
+        return False
+    begin(trial)
+    return True
+
+
 def reset(ledger: Ledger, number: int) -> None:
     """Set the attempts to 0 where the process did not die in the trial: after an interruption, or a caught crash.
 
@@ -46,12 +62,13 @@ def fail(ledger: Ledger, number: int, message: str) -> None:
         message: Error in one line.
     """
     trial = ledger.trial(number)
-    trial.set_user_attr("error", message)
-    if origin_of(trial) is Origin.DENSE:
+    if origin_of(trial) is not Origin.DENSE:
+        ledger.end(number, None, lambda ended: ended.set_user_attr("error", message))
+        return
+    with ledger.transaction():
+        trial.set_user_attr("error", message)
         reset(ledger, number)
         ledger.put_back(number)
-    else:
-        ledger.study.tell(number, state=TrialState.FAIL)
 
 
 def count(attributes: dict[str, object]) -> int:

@@ -34,7 +34,7 @@ from autoprune.search.identity import check_same, check_unused, make_problem, ma
 from autoprune.search.interrupted import settle_folder
 from autoprune.search.journal import open_ledger
 from autoprune.search.ledger import Ledger
-from autoprune.search.proposal import Proposal
+from autoprune.search.proposal import Failure, Proposal
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
@@ -195,12 +195,13 @@ class SearchBackend:
         assert record is not None
         return record
 
-    def tell_failed(self, proposal: Proposal, reason: str) -> None:
+    def tell_failed(self, proposal: Proposal, reason: str, *, infeasible: bool = False) -> None:
         """Store that a proposal failed. That of the dense model is proposed again.
 
         Args:
             proposal: Proposal that `ask` returned, in this process or an earlier one.
             reason: What went wrong, such as a traceback; stored under failures/.
+            infeasible: Whether the plan ran out of memory, which the sampler learns from.
 
         Raises:
             ConfigurationError: The proposal has been told.
@@ -208,7 +209,8 @@ class SearchBackend:
         """
         self._take(proposal)
         check_kind("the reason", reason, str, "Tell str(error) of an error.")
-        self._fail(proposal.number, reason)
+        self.folder.write_failure(proposal.number, reason)
+        self._search.tell(proposal, Failure(_line(reason), infeasible))
         self._dense_failures += proposal.origin is Origin.DENSE
         if proposal.origin is Origin.DENSE and self._dense_failures % attempts.MAX_ATTEMPTS == 0:
             raise AutopruneError(attempts.dense_failed_message(f"the last time with {_line(reason)}"))

@@ -10,25 +10,6 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.structure.topology import Topology
 
 
-def find(records: Sequence[CandidateRecord], plan: ResolvedPlan, topology: Topology) -> CandidateRecord | None:
-    """Find the finished candidate with the same widths, blocks, masks and recovery; None if there is none.
-
-    Ratios that round to the same widths are equal, and seeds are ignored. Criteria count for the groups that lose
-    channels. The best trained (latest) candidate is returned; a polish stands for the candidate it polished. A
-    candidate that was stopped early is returned only if no other matches.
-
-    Args:
-        records: Finished candidates.
-        plan: Plan to look up.
-        topology: Structure of the dense model.
-    """
-    wanted = key(plan, topology)
-    for record in sorted(records, key=lambda record: (record.stopped, -record.number)):
-        if not record.note and key_of(record, topology) == wanted:
-            return record
-    return None
-
-
 def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
     """Return the keys of all candidates, to look up many plans.
 
@@ -41,6 +22,9 @@ def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
 
 def key(plan: ResolvedPlan, topology: Topology) -> tuple[object, ...]:
     """Return a key that is equal for equal trials: widths, criteria, blocks, masks and recovery.
+
+    Ratios that round to the same widths are equal, and seeds are ignored. Criteria count for the groups that lose
+    channels.
 
     Args:
         plan: Plan of a trial.

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.records.run_folder import RunFolder
@@ -59,13 +60,14 @@ def settle_interrupted(
         AutopruneError: The dense model's trial ended its process each time. It is queued again for the next start.
     """
     stored = {record.number: record for record in records}
+    limits = LimitCheck(problem=front.problem, dense=front.dense, limits=front.problem.limits)
     given_up = []
     for found in ledger.trials(TrialState.RUNNING):
         record = stored.get(found.number)
         if found.number in alive:
             continue
         if record is not None:
-            ledger.tell(found.number, record, front)
+            ledger.tell(found.number, record, limits)
             continue
         hopeless = attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
         if hopeless and origin_of(found) is not Origin.DENSE:

@@ -15,6 +15,7 @@ from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
+from autoprune.search.journal_file import transaction
 from autoprune.search.ledger import STOPPED, STUDY_NAME, Ledger, bounded, directions_of, values_of
 from autoprune.search.space.space import Space
 from autoprune.search.storage import open_journal
@@ -108,8 +109,12 @@ def restore(storage: BaseStorage, source: JournalSource) -> None:
         storage: Empty Optuna storage.
         source: Data of the run folder.
     """
-    study, space = source.ledger(storage).study, source.space()
-    stored = {record.number: record for record in source.records}
+    with transaction(storage):
+        _restore(source.ledger(storage).study, source)
+
+
+def _restore(study: optuna.Study, source: JournalSource) -> None:
+    space, stored = source.space(), {record.number: record for record in source.records}
     places = {"uniform": 0, "solved": 0}
     for number in range(source.trial_count):
         record = stored.get(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -11,11 +11,13 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.front.front import Front
+from autoprune.errors import StorageError
+from autoprune.front.limit_check import LimitCheck
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.records.problem import Problem
+from autoprune.search.journal_file import transaction
 from autoprune.search.space.parameter import Parameters
 from autoprune.search.space.space import Space
 
@@ -23,6 +25,8 @@ from autoprune.search.space.space import Space
 STUDY_NAME = "autoprune"
 #: Name of the constraint that early-stopped trials violate.
 STOPPED = "early_stopped"
+#: Name of the constraint that trials violate which ran out of memory.
+OUT_OF_MEMORY = "out_of_memory"
 #: Finite stand-in for an unknown violation, as of an unmeasured latency; JSON cannot store infinity.
 UNKNOWN = 1e9
 #: Consecutive known proposals after which the space is exhausted.
@@ -77,6 +81,10 @@ class Ledger:
         # For other tools that read the journal; Study.set_metric_names is still experimental.
         study.set_user_attr("objectives", list(problem.objectives))
         return cls(study, storage)
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Write everything of a block to the journal at once, or nothing of it."""
+        return transaction(self.storage)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return trials in the order of their numbers.
@@ -133,7 +141,8 @@ class Ledger:
     @property
     def proposal_count(self) -> int:
         """Return the number of trials after the warm starts."""
-        return sum(origin_of(trial) in (Origin.SAMPLED, Origin.POLISHED) for trial in self.trials())
+        found = (Origin.SAMPLED.value, Origin.POLISHED.value)
+        return sum(trial.user_attrs.get("origin", Origin.SAMPLED.value) in found for trial in self.trials())
 
     @property
     def duplicates_in_a_row(self) -> int:
@@ -205,17 +214,56 @@ class Ledger:
         """Return whether the dense model's trial is running, in this process or another one."""
         return any(origin_of(trial) is Origin.DENSE for trial in self.trials(TrialState.RUNNING))
 
-    def tell(self, number: int, record: CandidateRecord, front: Front) -> None:
+    def tell(self, number: int, record: CandidateRecord, limits: LimitCheck) -> None:
         """Tell a trial its result, with the limits that it exceeds.
 
         Args:
             number: Number of the trial.
             record: Result; that of another trial where it is equal.
-            front: Front of the study, to which limits in shares refer.
+            limits: Limits of the search, and the dense model to which they refer.
         """
-        trial = self.trial(number)
-        set_constraints(trial, record, front.excess(record, front.problem.limits))
-        self.study.tell(trial, values_of(record, front.problem))
+        excess = limits.excess(record)
+        self.end(number, values_of(record, limits.problem), lambda trial: set_constraints(trial, record, excess))
+
+    def answer(self, number: int, twin: int, record: CandidateRecord | None, limits: LimitCheck) -> None:
+        """End a trial with the result of an equal one.
+
+        Args:
+            number: Number of the trial.
+            twin: Number of the equal trial.
+            record: Result of that one; None while it is out, and the trial counts as failed.
+            limits: See `tell`.
+        """
+        excess = {} if record is None else limits.excess(record)
+
+        def mark(trial: optuna.Trial) -> None:
+            trial.set_user_attr("duplicate_of", twin)
+            if record is not None:
+                set_constraints(trial, record, excess)
+
+        self.end(number, None if record is None else values_of(record, limits.problem), mark)
+
+    def end(
+        self, number: int, values: Sequence[float] | None, mark: Callable[[optuna.Trial], None] = lambda _: None
+    ) -> None:
+        """End a running trial, at once with what is written to it first.
+
+        Args:
+            number: Number of the trial.
+            values: Values of the objectives; None where it failed.
+            mark: Function that writes attributes and constraints to the trial.
+        """
+        trial, failure = self.trial(number), None
+        with self.transaction():
+            mark(trial)
+            try:
+                self.study.tell(trial, values, state=TrialState.FAIL if values is None else None)
+            except StorageError:
+                raise
+            except Exception as error:  # the sampler's; Optuna ends the trial all the same
+                failure = error
+        if failure is not None:
+            raise failure
 
     def put_back(self, number: int) -> None:
         """Put a trial back at the front of the queue, with its number and parameters.
@@ -265,6 +313,15 @@ def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mappin
     for name, value in excess.items():
         if name not in trial.constraints:
             trial.set_constraint(name, bounded(value))
+
+
+def constrain_memory(trial: optuna.Trial) -> None:
+    """Store the violated constraint of a trial that ran out of memory, by as much as one that was hardly trained.
+
+    Args:
+        trial: Running trial.
+    """
+    trial.set_constraint(OUT_OF_MEMORY, 1.0)
 
 
 def bounded(excess: float) -> float:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
+from autoprune.search.allocation.cost_model import CostModel
 from autoprune.structure.topology import Topology
 
+#: Largest relative error of costs as floating-point numbers.
+_ROUNDING = 1e-9
 
-def choose_parent(records: Sequence[CandidateRecord], plan: ResolvedPlan) -> CandidateRecord | None:
+
+def choose_parent(
+    records: Sequence[CandidateRecord], plan: ResolvedPlan, has_weights: Callable[[int], bool] = lambda _: True
+) -> CandidateRecord | None:
     """Choose the candidate with the fewest multiply-adds that contains a plan.
 
     A parent is at least as wide in every group, has every block but the dropped ones, and no masks beyond the plan's.
@@ -19,20 +27,16 @@ def choose_parent(records: Sequence[CandidateRecord], plan: ResolvedPlan) -> Can
     whose fine-tune failed or was stopped are no parents.
 
     Args:
-        records: Candidates with weights.
+        records: Candidates.
         plan: Plan to start.
+        has_weights: Number of a candidate -> whether its weights are stored; asked of few, as that may read a disk.
 
     Returns:
         The parent; None if no candidate contains the plan, not even dense.
     """
-    fitting = [
-        record
-        for record in records
-        if _recovered(record)
-        and _holds(record, plan)
-        and all(record.widths[name] >= width for name, width in plan.widths.items())
-    ]
-    return min(fitting, key=lambda record: (record.search.multiply_adds, -record.number), default=None)
+    fitting = [record for record in records if _recovered(record) and _contains(record, plan) and _holds(record, plan)]
+    fitting.sort(key=lambda record: (record.search.multiply_adds, -record.number))
+    return next((record for record in fitting if has_weights(record.number)), None)
 
 
 def allowed_parents(records: Sequence[CandidateRecord], origin: Origin) -> Sequence[CandidateRecord]:
@@ -46,7 +50,11 @@ def allowed_parents(records: Sequence[CandidateRecord], origin: Origin) -> Seque
 
 
 def shrink_to_ancestor(
-    records: Sequence[CandidateRecord], plan: ResolvedPlan, topology: Topology, slack: float
+    records: Sequence[CandidateRecord],
+    plan: ResolvedPlan,
+    topology: Topology,
+    slack: float,
+    has_weights: Callable[[int], bool] = lambda _: True,
 ) -> ResolvedPlan:
     """Shrink the plan to fit the smallest finished candidate that almost contains it.
 
@@ -54,25 +62,42 @@ def shrink_to_ancestor(
     recover again.
 
     Args:
-        records: Finished candidates with weights.
+        records: Finished candidates.
         plan: Plan to shrink.
         topology: Structure of the dense model.
         slack: Share of the plan's multiply-adds that it may lose, in [0, 1).
+        has_weights: Number of a candidate -> whether its weights are stored.
 
     Returns:
         The plan, unchanged if a candidate contains it already or none is within `slack`.
     """
     least = (1.0 - slack) * topology.cost(plan.widths, plan.dropped).multiply_adds
-    for record in sorted(records, key=lambda record: record.search.multiply_adds):
-        fits = _recovered(record) and _holds(record, plan)
-        if not fits or record.search.multiply_adds < least:
-            continue
+    large = [record for record in records if record.search.multiply_adds >= least]
+    fitting = [record for record in large if _recovered(record) and _holds(record, plan)]
+    fitting.sort(key=lambda record: record.search.multiply_adds)
+    for record in _leaving(fitting, plan, topology, least):
         fewer = {name: min(width, record.widths[name]) for name, width in plan.widths.items()}
-        if fewer == plan.widths:
-            return plan
-        if topology.cost(fewer, plan.dropped).multiply_adds >= least:
-            return plan.with_widths(fewer, topology)
+        if topology.cost(fewer, plan.dropped).multiply_adds < least or not has_weights(record.number):
+            continue
+        return plan if fewer == plan.widths else plan.with_widths(fewer, topology)
     return plan
+
+
+def _leaving(
+    records: Sequence[CandidateRecord], plan: ResolvedPlan, topology: Topology, least: float
+) -> list[CandidateRecord]:
+    """Return the candidates whose widths leave enough of a plan's multiply-adds, up to rounding."""
+    if not records or not topology.groups:
+        return list(records)
+    model = CostModel(topology, "multiply_adds", plan.dropped)
+    rows = np.array([[record.widths[name] for name in model.names] for record in records], dtype=np.float64)
+    left = model.shares(np.minimum(rows, model.as_array(plan.widths))) * model.dense
+    return [records[place] for place in np.flatnonzero(left >= least * (1 - _ROUNDING)).tolist()]
+
+
+def _contains(record: CandidateRecord, plan: ResolvedPlan) -> bool:
+    widths = record.widths
+    return all(widths[name] >= width for name, width in plan.widths.items())
 
 
 def _recovered(record: CandidateRecord) -> bool:
@@ -81,7 +106,7 @@ def _recovered(record: CandidateRecord) -> bool:
 
 def _holds(record: CandidateRecord, plan: ResolvedPlan) -> bool:
     """Return whether a record has every block but the lost ones, and no masks beyond the planned ones."""
-    return set(record.dropped) <= plan.gone and _looser(record.plan.weights, plan.weights)
+    return (not record.dropped or set(record.dropped) <= plan.gone) and _looser(record.plan.weights, plan.weights)
 
 
 def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:

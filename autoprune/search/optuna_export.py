@@ -22,7 +22,7 @@ from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY
-from autoprune.search.ledger import STUDY_NAME, without_remarks
+from autoprune.search.ledger import OUT_OF_MEMORY, STUDY_NAME, without_remarks
 from autoprune.search.storage import JOURNAL
 
 #: Step of an intermediate value at the end of a fine-tune: steps count per cent.
@@ -124,8 +124,10 @@ def _copy(source: optuna.Study, study: optuna.Study, records: dict[int, Candidat
 
 
 def _described(trial: FrozenTrial, record: CandidateRecord | None, problem: Problem) -> FrozenTrial:
-    """Add what the record of a trial holds."""
+    """Add what the record of a trial holds. One without memory has failed: its quality is none that was measured."""
     if record is None:
+        if OUT_OF_MEMORY in trial.constraints:
+            trial.state, trial.values = TrialState.FAIL, None
         return trial
     found = record.search
     costs = {name: float(cost.value(found)) for name, cost in problem.costs.items()}

@@ -135,9 +135,11 @@ class Failure:
 
     Attributes:
         message: Error in one line.
+        infeasible: Whether the plan ran out of memory, from which the sampler learns.
     """
 
     message: str
+    infeasible: bool = False
 
 
 #: What a search is told about a proposal; a bare measurement is that of a trial that was trained to the end.

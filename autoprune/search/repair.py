@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
@@ -15,7 +15,9 @@ from autoprune.search.state import Model
 _HALVINGS = 8
 
 
-def shrink_to_limits(plan: ResolvedPlan, model: Model, settings: StudySettings, front: Front) -> ResolvedPlan | None:
+def shrink_to_limits(
+    plan: ResolvedPlan, model: Model, settings: StudySettings, check: LimitCheck
+) -> ResolvedPlan | None:
     """Scale all widths by the largest factor that keeps the limits.
 
     Latency is predicted where there is a latency model of the device, and then has to keep the limit by the median
@@ -27,21 +29,21 @@ def shrink_to_limits(plan: ResolvedPlan, model: Model, settings: StudySettings, 
         plan: Resolved plan.
         model: Model that is searched.
         settings: Settings of the run.
-        front: Front with the dense model, to which limits in shares refer.
+        check: Limits to keep, and the dense model to which limits in shares refer.
 
     Returns:
         The plan, unchanged if it keeps the limits; None if not even the smallest widths keep them.
     """
-    limited = front.absolute_limits(settings.limits)
+    limited = check.absolute()
     if not limited:
         return plan
 
-    timed = tuple(name for name in limited if front.problem.costs[name].is_timed)
+    timed = tuple(name for name in limited if check.problem.costs[name].is_timed)
     margins = {name: 1.0 + model.error_of(name) for name in limited}
 
     def fits(tried: ResolvedPlan) -> bool:
         record = CandidateRecord.proposed(model.expected_costs(tried, timed))
-        return all(front.value(record, name) * margins[name] <= limit for name, limit in limited.items())
+        return all(check.value(record, name) * margins[name] <= limit for name, limit in limited.items())
 
     if fits(plan):
         return plan

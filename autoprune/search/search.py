@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError, StorageError, describe_exception
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.measurement import Measurement
-from autoprune.records.objectives import QUALITY
-from autoprune.records.origins import Origin
-from autoprune.search import attempts, duplicates, early_stopping, lineage
-from autoprune.search.adjustment import fit_to_ancestor, scale_steps, shrink_to_limits
-from autoprune.search.ledger import Ledger, origin_of
+from autoprune.search import attempts, duplicates, early_stopping
+from autoprune.search.infeasible import tell_infeasible
+from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Failure, Outcome, Proposal, Result
+from autoprune.search.resolving import record_of, resolve_trial
 from autoprune.search.samplers.registry import build_sampler, named_sampler
 from autoprune.search.settings import StudySettings
 from autoprune.search.sources.polish import enqueue_polish
 from autoprune.search.sources.rescan import enqueue_rescanned
-from autoprune.search.sources.untried import UNTRIED, enqueue_untried
+from autoprune.search.sources.untried import enqueue_untried
 from autoprune.search.sources.warm_starts import enqueue_warm_starts
-from autoprune.search.space.space import build_space, dense_plan, suggest
+from autoprune.search.space.space import build_space, suggest
 from autoprune.search.state import Model, SearchState, Source
 
 #: Sources of proposals before the sampler, in their order; each is asked while no trial is queued.
@@ -87,6 +84,7 @@ class Search:
         )
         self._chosen, self._sampler = sampler, sampler
         self._out: dict[int, Proposal] = {}
+        self._keys: dict[int, object] = {}  # of the proposals that are out, see `duplicates.key`
         enqueue_warm_starts(self.state)
 
     @property
@@ -150,6 +148,7 @@ class Search:
             proposal = self._propose()
             if proposal is not None:
                 self._out[proposal.number] = proposal
+                self._keys[proposal.number] = duplicates.key(proposal.plan, self.state.model.topology)
                 return proposal
             if give_up():
                 return None
@@ -170,17 +169,17 @@ class Search:
             The record; None for a failure.
         """
         if isinstance(outcome, Failure):
-            self.fail(proposal.number, outcome.message)
+            self._fail(proposal.number, outcome, proposal)
             return None
         result = Result(measurement=outcome) if isinstance(outcome, Measurement) else outcome
-        record = self._record(proposal, result)
+        record = record_of(self.state, proposal, result)
         if store is not None:
             store(record)
         records = self.state.records
         records[:] = [one for one in records if one.number != record.number]  # told again after a full disk
         bisect.insort(records, record, key=lambda one: one.number)  # the order in which a folder is read
-        self._ledger.tell(record.number, record, self.front())
-        self._out.pop(proposal.number, None)
+        self._ledger.tell(record.number, record, self.state.known.limits)
+        self._forget(record.number)
         return record
 
     def reaches_front(self, proposal: Proposal, result: Result) -> bool:
@@ -193,19 +192,31 @@ class Search:
         Returns:
             Whether no finished candidate dominates it.
         """
-        record = self._record(proposal, result)
+        record = record_of(self.state, proposal, result)
         front = Front.of([*self.records, record], self.state.model.problem)
         return any(member.number == record.number for member in front.members)
 
-    def fail(self, number: int, message: str) -> None:
+    def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         """Mark a trial as failed. The dense model's trial is queued again.
 
         Args:
             number: Number of the trial.
             message: Error in one line.
+            infeasible: Whether the plan ran out of memory. The sampler learns from a proposal of this process that did,
+                see `tell_infeasible`; it is no candidate.
         """
-        attempts.fail(self._ledger, number, message)
-        self._out.pop(number, None)
+        self._fail(number, Failure(message, infeasible), self._out.get(number))
+
+    def retry(self, number: int) -> bool:
+        """Count one more attempt of a proposal that is out, as the worker that ran it died.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            Whether it may be tried again; False after MAX_ATTEMPTS attempts, and it is still to be told.
+        """
+        return attempts.begin_again(self._ledger, number)
 
     def give_back(self, number: int) -> None:
         """Forget that a trial was begun, as it was interrupted from outside; `settle_interrupted` queues it again.
@@ -235,11 +246,22 @@ class Search:
         rule = self.state.settings.search.early_stopping
         return early_stopping.should_stop(rule, (share, quality), now, self.records, self.state.model.problem)
 
+    def _fail(self, number: int, failure: Failure, proposal: Proposal | None) -> None:
+        known = proposal if failure.infeasible else None
+        if known is None or not tell_infeasible(self.state, known, failure.message):
+            attempts.fail(self._ledger, number, failure.message)
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """Count a proposal as out no more."""
+        self._out.pop(number, None)
+        self._keys.pop(number, None)
+
     def _propose(self) -> Proposal | None:
         """Take a trial and make a proposal of it; None where its result is known."""
         trial = self._take()
         try:
-            proposal = self._resolved(trial)
+            proposal = resolve_trial(self.state, trial)
             twin = None if proposal.origin.repeats_known else self._twin(proposal)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
             attempts.reset(self._ledger, trial.number)
@@ -248,126 +270,59 @@ class Search:
             raise ResolveError(describe_exception(error), trial.number) from error
         if twin is None:
             return proposal
-        trial.set_user_attr("duplicate_of", twin)
-        record = next((record for record in self.records if record.number == twin), None)
-        if record is not None:
-            self._ledger.tell(trial.number, record, self.front())
-        else:  # it is still out
-            self._ledger.study.tell(trial.number, state=TrialState.FAIL)
+        self._ledger.answer(trial.number, twin, self.state.known.get(twin), self.state.known.limits)
         return None
 
     def _take(self) -> optuna.Trial:
-        """Take the next trial: from the queue, from a source, or from the sampler."""
-        ledger, settings = self._ledger, self.state.settings
-        if self.dense is None:
-            number = None
-        else:
-            enqueue_rescanned(self.state)
-            for source in SOURCES:
-                if ledger.is_queued or source(self.state):
-                    break
-            number = ledger.next_number
-        named = named_sampler(settings.search.sampler, len(self.state.model.topology.groups), bool(settings.scanned))
-        self._sampler = build_sampler(self._chosen or named, settings.seed, number or 0, self._sampler)
-        ledger.study.sampler = self._sampler
-        trial = ledger.take_dense(self.state.space) if number is None else ledger.study.ask()
-        attempts.begin(trial)
-        try:
-            suggest(trial, self.state.space)
-        except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.reset(ledger, trial.number)
-            raise
-        except BaseException as error:  # the user's sampler runs here
-            attempts.reset(ledger, trial.number)
-            message = f"The sampler {self.sampler_name} proposed no trial: {describe_exception(error)}"
-            raise AutopruneError(message) from error
+        """Take the next trial: from the queue, from a source, or from the sampler. It is on disk as a whole or not."""
+        ledger = self._ledger
+        with ledger.transaction():
+            number = self._queue_next()
+            self._sampler = self._sampler_at(number or 0)
+            ledger.study.sampler = self._sampler
+            trial = ledger.take_dense(self.state.space) if number is None else ledger.study.ask()
+            attempts.begin(trial)
+            try:
+                suggest(trial, self.state.space)
+            except (KeyboardInterrupt, GeneratorExit, StorageError):
+                attempts.reset(ledger, trial.number)
+                raise
+            except BaseException as error:  # the user's sampler runs here
+                attempts.reset(ledger, trial.number)
+                message = f"The sampler {self.sampler_name} proposed no trial: {describe_exception(error)}"
+                raise AutopruneError(message) from error
         return trial
 
-    def _resolved(self, trial: optuna.Trial) -> Proposal:
-        """Resolve and adjust the plan of a trial, and choose its parent."""
-        state, origin = self.state, origin_of(trial)
-        asked, work = state.model.resolved(self._plan(trial, origin))
-        plan = shrink_to_limits(state, asked) if origin.is_stoppable else asked
-        if plan is not asked:
-            trial.set_user_attr("repaired", True)
-        if UNTRIED not in trial.user_attrs:
-            plan = fit_to_ancestor(state, plan, origin)
-        if origin.length_follows_cost:
-            plan = scale_steps(state, plan)
-        polished = trial.user_attrs.get("of")
-        if polished is None:
-            ancestor = lineage.choose_parent(lineage.allowed_parents(state.ancestors(), origin), plan)
-            start_from = None if ancestor is None else ancestor.number
-        else:
-            start_from = int(polished)
-        return Proposal(
-            number=trial.number,
-            origin=origin,
-            plan=plan,
-            start_from=start_from,
-            rungs=self._rungs(origin),
-            work=work,
-        )
+    def _queue_next(self) -> int | None:
+        """Let the sources queue what is due; return the number of the next trial, None for the dense model's."""
+        ledger = self._ledger
+        if self.dense is None:
+            return None
+        enqueue_rescanned(self.state)
+        for source in SOURCES:
+            if ledger.is_queued or source(self.state):
+                break
+        return ledger.next_number
 
-    def _plan(self, trial: optuna.Trial, origin: Origin) -> PruningPlan:
-        state, seed = self.state, self.state.seed(trial.number)
-        given = trial.user_attrs.get("plan")
-        if given is not None:
-            plan = PruningPlan.from_dict(given)
-            return replace(plan, seed=seed) if origin is Origin.POLISHED else plan
-        if origin is Origin.DENSE:
-            return dense_plan(state.settings, state.model.topology, seed)
-        return state.space.decode(trial.params, seed=seed)
-
-    def _rungs(self, origin: Origin) -> tuple[float, ...]:
-        """Return the rungs of a trial; none where they would teach nothing.
-
-        They teach nothing where all trials are warm starts. With a further metric among the objectives no candidate is
-        stopped: the metric is known at the end alone, and may be what the candidate is good at.
-        """
+    def _sampler_at(self, number: int) -> BaseSampler:
+        """Build the sampler for a trial."""
         settings = self.state.settings
-        rows = self.state.model.problem.rows
-        judged = all(objective.is_cost for objective in rows if objective.name != QUALITY)
-        if settings.search.early_stopping == "none" or not origin.has_rungs:
-            return ()
-        if settings.search.early_stopping != "audit" and (self.state.planned <= settings.warm_starts or not judged):
-            return ()
-        return settings.search.rungs
+        named = named_sampler(settings.search.sampler, len(self.state.model.topology.groups), bool(settings.scanned))
+        return build_sampler(self._chosen or named, settings.seed, number, self._sampler)
 
     def _twin(self, proposal: Proposal) -> int | None:
         """Return the number of an equal candidate or proposal; None without one.
 
         Stopped candidates answer only for trials that may be stopped, and baselines only for baselines.
         """
-        topology, origin = self.state.model.topology, proposal.origin
-        known = [record for record in self.records if origin.is_stoppable or not record.stopped]
-        twin = duplicates.find(lineage.allowed_parents(known, origin), proposal.plan, topology)
+        origin = proposal.origin
+
+        def answers(record: CandidateRecord) -> bool:
+            stands = origin.is_stoppable or not record.stopped
+            return stands and (record.origin.is_baseline or not origin.is_baseline)
+
+        key = duplicates.key(proposal.plan, self.state.model.topology)
+        twin = self.state.known.twin(key, answers)
         if twin is not None:
             return twin.number
-        key = duplicates.key(proposal.plan, topology)
-        return next((other.number for other in self.pending if duplicates.key(other.plan, topology) == key), None)
-
-    def _record(self, proposal: Proposal, result: Result) -> CandidateRecord:
-        trial = self._ledger.trials()[proposal.number]
-        before = next((one.lineage_trained for one in self.records if one.number == proposal.start_from), 0)
-        work = proposal.work + result.work
-        kept = result.kept or proposal.plan.first_channels
-        return CandidateRecord(
-            number=proposal.number,
-            origin=proposal.origin,
-            plan=proposal.plan.asked,
-            kept=dict(kept.groups),
-            dropped=kept.dropped,
-            search=result.measurement,
-            parent=proposal.start_from,
-            samples_forward=work.forward,
-            samples_trained=work.trained,
-            samples_shared=work.shared,
-            lineage_trained=before + work.trained,
-            seconds=result.seconds,
-            note=result.note,
-            rungs=result.rungs,
-            fidelity=result.fidelity,
-            parameters=dict(trial.params),
-            warm_start=str(trial.user_attrs.get("warm_start", "")),
-        )
+        return next((number for number in sorted(self._keys) if self._keys[number] == key), None)

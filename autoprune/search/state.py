@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
@@ -15,6 +15,7 @@ from autoprune.records.problem import Problem
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.work import Work
 from autoprune.search.allocation.latency_model import LatencyModel
+from autoprune.search.known import Known
 from autoprune.search.ledger import Ledger
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.setting_groups import LATENCY_COST
@@ -133,6 +134,7 @@ class SearchState:
         space: Search space.
         records: Every finished candidate, in the order of their numbers; grows in place.
         planned: Trials of the whole study; this run may do fewer.
+        known: The same candidates, indexed.
     """
 
     ledger: Ledger
@@ -141,10 +143,14 @@ class SearchState:
     space: Space
     records: list[CandidateRecord]
     planned: int
+    known: Known = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = Known(self.records, self.model.topology, self.model.problem)
 
     def front(self) -> Front:
         """Return the front of all candidates so far."""
-        return Front.of(self.records, self.model.problem)
+        return self.known.front()
 
     def seed(self, number: int) -> int:
         """Return the seed of a trial; it follows from the number alone.
@@ -155,10 +161,9 @@ class SearchState:
         return (self.settings.seed * 100_003 + number) % 2**31
 
     def ancestors(self) -> Sequence[CandidateRecord]:
-        """Return the candidates that a trial may start from."""
+        """Return the candidates that a trial may start from, if their weights are stored."""
         lineage = self.settings.search.lineage
-        records = [record for record in self.records if lineage or record.origin is Origin.DENSE]
-        return [record for record in records if self.model.has_weights(record.number)]
+        return [record for record in self.records if lineage or record.origin is Origin.DENSE]
 
 
 #: Queues a proposal where one is due; returns whether it did.

@@ -8,71 +8,28 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from io import FileIO
 from pathlib import Path
 
 from filelock import FileLock
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from autoprune.errors import StorageError, StudyConflictError, error_message
 from autoprune.records.atomic import cannot_write, locked, sync_folder, write_atomically
+from autoprune.search.journal_file import JournalFile, RunStorage, finished_length
 
 JOURNAL, RUN_LOCK = "journal.log", "run.lock"
 _LOGGER = logging.getLogger("autoprune")
 
 
-class _KernelLock(JournalFileOpenLock):
-    """Lock that the kernel frees when its process dies; Optuna's own lock files stay behind after kill -9."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Release the lock."""
-        self._lock.release()
-
-
-class _Journal(JournalFileBackend):
-    """Journal that waits for the disk when a trial changes state, not for each of its parameters.
-
-    A power cut in mid-trial loses that trial with or without its parameters. The wait at the end of a trial also saves
-    everything written before, since it is one file.
-    """
-
-    def __init__(self, path: Path, lock: JournalFileOpenLock) -> None:
-        super().__init__(str(path), lock_obj=lock)
-        self._path, self._kernel_lock = path, lock
-
-    def append_logs(self, logs: list[dict[str, object]]) -> None:
-        """Append whole lines under the lock; none if not all can be written. Raises StorageError then."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        self._kernel_lock.acquire()
-        try:
-            # Without a buffer: no unwritten rest may follow when the file is closed.
-            with self._path.open("ab", buffering=0) as file:
-                _append(file, lines, wait=any("state" in log for log in logs))
-        except OSError as error:
-            raise StorageError(cannot_write(self._path, error)) from error
-        finally:
-            self._kernel_lock.release()
-
-
 def open_journal(
     folder: Path,
-    is_right: Callable[[JournalStorage], bool] = lambda _: True,
-    restore: Callable[[JournalStorage], None] = lambda _: None,
-) -> JournalStorage:
+    is_right: Callable[[RunStorage], bool] = lambda _: True,
+    restore: Callable[[RunStorage], None] = lambda _: None,
+) -> RunStorage:
     """Open the journal of a run folder; create it if it does not exist.
 
-    A torn last line is cut off. If a journal cannot be read or is not the study's, its invalid lines are left out; if
-    that does not help, it is rebuilt. The old file is kept as journal.broken.
+    A torn last line is cut off, and a transaction that was not written to its end. If a journal cannot be read or is
+    not the study's, its invalid lines are left out; if that does not help, it is rebuilt. The old file is kept as
+    journal.broken.
 
     Args:
         folder: Run folder, locked by this process.
@@ -82,15 +39,12 @@ def open_journal(
     Raises:
         StorageError: The file cannot be read or written.
     """
-    path, lock = folder / JOURNAL, _KernelLock(folder / f"{JOURNAL}.lock")
+    path, lock = folder / JOURNAL, FileLock(folder / f"{JOURNAL}.lock")
     try:
         path.touch()
-        lock.acquire()
-        try:
-            _cut_torn_line(path)
+        with lock:
+            _cut_unfinished(path)
             data = path.read_bytes()
-        finally:
-            lock.release()
         # Optuna takes an invalid last line for one that is being written, and fails on the next.
         last = data.rstrip(b"\n").rpartition(b"\n")[2]
         found = _loaded(path, lock, is_right) if _sound(last) == last else None
@@ -102,9 +56,9 @@ def open_journal(
 def _repaired(
     path: Path,
     data: bytes,
-    lock: _KernelLock,
-    known: tuple[Callable[[JournalStorage], bool], Callable[[JournalStorage], None]],
-) -> JournalStorage:
+    lock: FileLock,
+    known: tuple[Callable[[RunStorage], bool], Callable[[RunStorage], None]],
+) -> RunStorage:
     """Return the journal without its invalid lines if the rest is right, else a rebuilt one.
 
     known: is_right and restore, as for `open_journal`.
@@ -123,18 +77,18 @@ def _repaired(
     fresh = path.with_name(f".{JOURNAL}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
     fresh.touch()
-    restore(JournalStorage(_Journal(fresh, lock)))
+    restore(RunStorage(JournalFile(fresh, lock)))
     fresh.replace(path)
     sync_folder(path.parent)
     kept = f"; {broken} holds the one that was there" if data else ""
     _LOGGER.warning("%s was missing or could not be read. It is made anew from the stored candidates%s.", path, kept)
-    return JournalStorage(_Journal(path, lock))
+    return RunStorage(JournalFile(path, lock))
 
 
-def _loaded(path: Path, lock: _KernelLock, is_right: Callable[[JournalStorage], bool]) -> JournalStorage | None:
+def _loaded(path: Path, lock: FileLock, is_right: Callable[[RunStorage], bool]) -> RunStorage | None:
     """Return the storage of a journal; None if it cannot be read or is not right."""
     try:
-        storage = JournalStorage(_Journal(path, lock))
+        storage = RunStorage(JournalFile(path, lock))
         return storage if is_right(storage) else None
     except OSError:
         raise
@@ -174,20 +128,6 @@ def free_name(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _append(file: FileIO, lines: bytes, *, wait: bool) -> None:
-    """Append to a file, all or nothing. wait: until the disk has it."""
-    before = os.fstat(file.fileno()).st_size
-    try:
-        written = 0
-        while written < len(lines):
-            written += file.write(lines[written:])
-        if wait:
-            os.fsync(file.fileno())
-    except OSError:
-        file.truncate(before)
-        raise
-
-
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process.
@@ -205,9 +145,10 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Cut off the half line of a killed process; the next line would be appended to it."""
+def _cut_unfinished(path: Path) -> None:
+    """Cut off what a killed process had begun to write: the half line that others would follow, and its transaction."""
     data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
+    length = finished_length(data)
+    if length < len(data):
         with path.open("rb+") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+            file.truncate(length)

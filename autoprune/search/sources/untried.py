@@ -39,7 +39,7 @@ def enqueue_untried(state: SearchState) -> bool:
     ledger, settings, topology = state.ledger, state.settings, state.model.topology
     if ledger.duplicates_in_a_row != DUPLICATES_IN_A_ROW:
         return False
-    known, seed = duplicates.keys(state.records, topology), state.seed(ledger.next_number)
+    seed = state.seed(ledger.next_number)
     expensive = bool(
         {*settings.structure.modes} & {*SCORED_MODES} or settings.limits.given or settings.structure.block_criteria
     )
@@ -52,7 +52,7 @@ def enqueue_untried(state: SearchState) -> bool:
             raise
         except BaseException:  # the user's loss runs here; skip points that cannot be scored
             return False
-        return duplicates.key(plan, topology) not in known
+        return not state.known.is_tried(duplicates.key(plan, topology))
 
     finished = ledger.trials(TrialState.COMPLETE)
     draws = _EXPENSIVE_DRAWS if expensive else _DRAWS

@@ -112,6 +112,7 @@ def enqueue_warm_starts(state: SearchState) -> bool:
     model, begun = state.model, (present, state.planned)
     found = warm_starts(state.space, state.settings, model.topology, begun, model.latency)
     fresh = [start for start in found if start.key not in present]
-    for start in fresh:
-        state.ledger.enqueue(start.parameters, start.attributes)
+    with state.ledger.transaction():
+        for start in fresh:
+            state.ledger.enqueue(start.parameters, start.attributes)
     return bool(fresh)

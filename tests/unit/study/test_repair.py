@@ -11,6 +11,7 @@ import torch
 import autoprune
 from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.measure.latency.timing import Timing
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
@@ -65,7 +66,8 @@ def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: Pru
 
 
 def shrunk(model: Model, chosen: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
-    found = shrink_to_limits(ResolvedPlan.of(plan, model.topology), model, chosen, front)
+    check = LimitCheck(problem=front.problem, dense=front.dense, limits=chosen.limits)
+    found = shrink_to_limits(ResolvedPlan.of(plan, model.topology), model, chosen, check)
     return None if found is None else found.plan
 
 

@@ -1,0 +1,212 @@
+"""Journal file: the lines of Optuna's journal storage, appended by one process and written several at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+
+from autoprune.errors import StorageError
+from autoprune.records.atomic import cannot_write
+
+#: Key of a line: how many lines of its transaction follow. Optuna reads none but its own keys.
+MORE = "more"
+#: In place of the name of the process that wrote a line, where that was the only one that wrote.
+_NO_WORKER = ""
+
+
+class JournalFile(BaseJournalBackend):
+    """A journal that waits for the disk when a trial changes state, not for each of its parameters.
+
+    A power cut in mid-trial loses that trial with or without its parameters. The wait at the end of a trial also saves
+    everything written before, since it is one file. The process that appends reads no line again that it wrote itself.
+
+    Args:
+        path: The file.
+        lock: Lock of the file; the kernel frees it when its process dies, unlike Optuna's own lock files.
+    """
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self._path, self._lock = path, lock
+        self._pending: list[dict[str, object]] | None = None
+        self._begin_anew()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, object]]:
+        """Yield the lines that were not read yet.
+
+        Args:
+            log_number_from: Number of lines that the reader has; fewer than it was given begin anew.
+        """
+        if log_number_from != self._read_count:
+            self._begin_anew()
+        while self._own:
+            self._read_count += 1
+            yield self._own.popleft()
+        if self._pending is None and self._path.stat().st_size > self._known_bytes:
+            yield from self._from_file(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
+        """Append whole lines; none if not all can be written. Those of a transaction wait for its end.
+
+        Args:
+            logs: The lines, as data.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        if self._pending is None:
+            self._append(logs)
+            return
+        self._pending += logs
+        self._own.extend(json.loads(json.dumps(log)) for log in logs)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun."""
+        return self._pending is not None
+
+    def begin(self) -> None:
+        """Keep the lines to come, until `commit`."""
+        self._pending = []
+
+    def commit(self) -> None:
+        """Append the lines since `begin`, all or none.
+
+        Raises:
+            StorageError: They cannot be written, or another process wrote meanwhile.
+        """
+        logs, self._pending = self._pending or [], None
+        if logs:
+            self._append(logs, given=True)
+
+    def cancel(self) -> None:
+        """Forget the lines since `begin`. Readers have to read anew."""
+        self._pending = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget what was read."""
+        self._known_bytes, self._read_count = 0, 0
+        self._own: deque[dict[str, object]] = deque()  # lines of this process that nobody has read
+
+    def _from_file(self, first: int) -> Iterator[dict[str, object]]:
+        with self._path.open("rb") as file:
+            file.seek(self._known_bytes)
+            for line in file:
+                if not line.endswith(b"\n"):  # another process is writing it
+                    return
+                found = json.loads(line)
+                self._known_bytes += len(line)
+                self._read_count += 1
+                if self._read_count > first:
+                    yield found
+
+    def _append(self, logs: list[dict[str, object]], *, given: bool = False) -> None:
+        """Append lines under the lock. given: they were handed out already, as if they were written."""
+        try:
+            with self._lock, self._path.open("ab", buffering=0) as file:  # no unwritten rest may follow on closing
+                alone = os.fstat(file.fileno()).st_size == self._known_bytes and (given or not self._own)
+                if given and not alone:
+                    raise StorageError(f"Another process wrote to {self._path} meanwhile. Run a study by one process.")
+                lines = _lines(logs, alone=alone)
+                _write(file, lines, wait=any("state" in log for log in logs))
+        except OSError as error:
+            raise StorageError(cannot_write(self._path, error)) from error
+        if alone:
+            self._known_bytes += len(lines)
+            self._own.extend(() if given else (json.loads(json.dumps(log)) for log in logs))
+
+
+class RunStorage(JournalStorage):
+    """Storage of a run, whose transactions are whole or not there.
+
+    Args:
+        journal: Its file.
+    """
+
+    def __init__(self, journal: JournalFile) -> None:
+        self._journal = journal
+        super().__init__(journal)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Append the lines of a block at once. After an error there is none of them, and the storage is as before.
+
+        Within another transaction the block is a part of that one.
+        """
+        if self._journal.in_transaction:
+            yield
+            return
+        self._journal.begin()
+        try:
+            yield
+            self._journal.commit()
+        except BaseException:
+            self._journal.cancel()
+            self.__setstate__(self.__getstate__())  # knows no trial, as after unpickling, and reads them all
+            raise
+
+
+def transaction(storage: BaseStorage) -> contextlib.AbstractContextManager[None]:
+    """Return the transaction of a storage; without effect for one in memory.
+
+    Args:
+        storage: Any storage.
+    """
+    return storage.transaction() if isinstance(storage, RunStorage) else contextlib.nullcontext()
+
+
+def finished_length(data: bytes) -> int:
+    """Return the length of a journal without a torn last line and without the transaction that ends unfinished.
+
+    Args:
+        data: Content of the file.
+    """
+    end, left = data.rfind(b"\n") + 1, None
+    while end:
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        more = _lines_left(data[start:end])
+        if not more or (left is not None and more != left + 1):
+            break
+        end, left = start, more
+    return end
+
+
+def _lines_left(line: bytes) -> int:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return 0
+    more = found.get(MORE, 0) if isinstance(found, dict) else 0
+    return more if isinstance(more, int) else 0
+
+
+def _lines(logs: list[dict[str, object]], *, alone: bool) -> bytes:
+    """Return lines of JSON. alone: nobody has to tell this process's lines from others'."""
+    texts = []
+    for left, log in zip(reversed(range(len(logs))), logs, strict=True):
+        worker = {"worker_id": _NO_WORKER} if alone else {}
+        texts.append(json.dumps({**log, **worker, **({MORE: left} if left else {})}, separators=(",", ":")))
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def _write(file: FileIO, lines: bytes, *, wait: bool) -> None:
+    """Append to a file, all or nothing. wait: until the disk has it."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        written = 0
+        while written < len(lines):
+            written += file.write(lines[written:])
+        if wait:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(before)
+        raise

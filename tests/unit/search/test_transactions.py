@@ -1,0 +1,232 @@
+"""The journal after a process that died in the middle of an ask: it proposes the same again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from autoprune.errors import AutopruneError, StorageError
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search import journal_file
+from autoprune.search.interrupted import settle_interrupted
+from autoprune.search.ledger import Ledger
+from autoprune.search.search import Search
+from autoprune.search.settings import StudySettings
+from autoprune.search.state import Model
+from autoprune.search.storage import JOURNAL, open_journal
+from tests.slow import slow
+from tests.unit.search.synthetic import PROBLEM, front_of, model, run_trial, settings
+from tests.unit.search.test_search import told
+
+SAMPLERS = ("tpe", "qmc", *(slow(name) for name in ("evolution", "nsga2", "nsga3", "random")))
+
+
+def misled() -> Model:
+    """The scan knows nothing of how much groups differ, which the search corrects after 20 candidates."""
+    scan = model().sensitivity
+    assert scan is not None
+    same = dict.fromkeys(scan.added_loss, scan.added_loss["0"])
+    return replace(model(), sensitivity=replace(scan, added_loss=same))
+
+
+def opened(folder: Path, chosen: StudySettings, records: list[CandidateRecord]) -> Search:
+    """The search of a process that starts."""
+    ledger = Ledger.of(open_journal(folder), PROBLEM)
+    assert settle_interrupted(ledger, records, front_of(records)) == []
+    return Search(misled(), chosen, ledger=ledger, records=records)
+
+
+def ends(before: bytes, after: bytes) -> Iterator[int]:
+    """Where a process may have died: after each line that an ask wrote, and in the middle of the second."""
+    assert after.startswith(before)
+    found = [place + 1 for place in range(len(before), len(after)) if after[place : place + 1] == b"\n"]
+    yield from (*found, found[1] - 3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_process_that_dies_between_two_lines_of_an_ask_asks_the_same_again(sampler: str, tmp_path: Path) -> None:
+    chosen, records = settings(sampler=sampler, trials=60), []
+    (tmp_path / "run").mkdir()
+    search = opened(tmp_path / "run", chosen, records)
+    journal, cuts = tmp_path / "run" / JOURNAL, 0
+    for number in range(32):
+        before = journal.read_bytes()
+        proposal = search.ask()
+        assert proposal is not None
+        for place in ends(before, journal.read_bytes()) if number in (0, 1, 9, 20, 31) else ():
+            cut = tmp_path / f"{number}-{place}"
+            cut.mkdir()
+            (cut / JOURNAL).write_bytes(journal.read_bytes()[:place])
+            again = opened(cut, chosen, list(records))
+            found = again.ask()
+            assert found is not None
+            assert told(found) == told(proposal), (number, place)
+            # It goes on the same, too: the result is told, and the next one asked for.
+            again.tell(found, run_trial(again, found))
+            following = again.ask()
+            cuts += 1
+            whole = tmp_path / f"{number}-whole"
+            if not whole.exists():
+                whole.mkdir()
+                (whole / JOURNAL).write_bytes(journal.read_bytes())
+                unbroken = opened(whole, chosen, list(records))
+                same = unbroken.ask()
+                assert same is not None
+                unbroken.tell(same, run_trial(unbroken, same))
+                expected = unbroken.ask()
+            assert following is not None
+            assert expected is not None
+            assert told(following) == told(expected), (number, place)
+        search.tell(proposal, run_trial(search, proposal))
+    assert cuts > 60
+    assert any(record.origin == "polished" for record in records)
+
+
+def test_what_sources_queue_is_queued_with_the_trial_that_takes_it(tmp_path: Path) -> None:
+    chosen, records = settings(trials=60), []
+    search = opened(tmp_path, chosen, records)
+    queued = 0
+    while len(records) < 24:
+        before = (tmp_path / JOURNAL).read_bytes()
+        proposal = search.ask()
+        assert proposal is not None
+        fresh = [json.loads(line) for line in (tmp_path / JOURNAL).read_bytes()[len(before) :].splitlines()]
+        created = [line for line in fresh if line["op_code"] == 4]
+        if len(created) > 1:  # solved allocations of the corrected scan
+            queued += 1
+            assert [line.get("more", 0) for line in fresh[: fresh.index(created[-1])]] == [
+                fresh[0]["more"] - place for place in range(fresh.index(created[-1]))
+            ]
+        search.tell(proposal, run_trial(search, proposal))
+    assert queued == 1
+
+
+def test_lines_are_those_of_optuna(tmp_path: Path) -> None:
+    chosen, records = settings(trials=20), []
+    search = opened(tmp_path, chosen, records)
+    for _ in range(12):
+        proposal = search.ask()
+        assert proposal is not None
+        search.tell(proposal, run_trial(search, proposal))
+    search.ask()
+    theirs = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    study = optuna.load_study(study_name="autoprune", storage=theirs)
+    assert study.trials == search.state.ledger.study.get_trials()
+    assert open_journal(tmp_path).get_all_trials(0) == theirs.get_all_trials(0)
+
+
+class _BrokenSampler(BaseSampler):
+    def infer_relative_search_space(self, *_: object) -> dict[str, object]:  # type: ignore[override]
+        return {}
+
+    def sample_relative(self, *_: object) -> dict[str, object]:
+        return {}
+
+    def sample_independent(self, *arguments: object) -> object:
+        if str(arguments[2]).startswith("residual"):
+            raise ZeroDivisionError
+        return arguments[3].low  # type: ignore[attr-defined]
+
+
+def test_an_ask_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    chosen, records = settings(trials=20), []
+    search = opened(tmp_path, chosen, records)
+    for _ in range(5):
+        proposal = search.ask()
+        assert proposal is not None
+        search.tell(proposal, run_trial(search, proposal))
+    before, trials = (tmp_path / JOURNAL).read_bytes(), search.state.ledger.trials()
+    search._chosen = _BrokenSampler()
+    with pytest.raises(AutopruneError, match="proposed no trial: ZeroDivisionError"):
+        search.ask()
+    assert (tmp_path / JOURNAL).read_bytes() == before
+    assert search.state.ledger.trials() == trials
+    search._chosen = None
+    found = search.ask()
+    assert found is not None
+    assert found.number == len(trials)
+
+
+def test_a_full_disk_in_the_middle_of_an_ask_and_of_a_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, records = settings(trials=20, sampler="qmc"), []
+    search = opened(tmp_path, chosen, records)
+    for _ in range(6):
+        proposal = search.ask()
+        assert proposal is not None
+        search.tell(proposal, run_trial(search, proposal))
+    before = (tmp_path / JOURNAL).read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_file, "_write", full)
+        with pytest.raises(StorageError, match="No space left"):
+            search.ask()
+    assert (tmp_path / JOURNAL).read_bytes() == before
+    proposal = search.ask()  # free again, and the same process goes on
+    assert proposal is not None
+    asked = (tmp_path / JOURNAL).read_bytes()
+    outcome = run_trial(search, proposal)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_file, "_write", full)
+        with pytest.raises(StorageError, match="No space left"):
+            search.tell(proposal, outcome)
+    assert (tmp_path / JOURNAL).read_bytes() == asked
+    assert search.state.ledger.trials()[proposal.number].state is TrialState.RUNNING
+    search.tell(proposal, outcome)
+    found = search.ask()
+    assert found is not None
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (fresh / JOURNAL).write_bytes(asked)
+    again = opened(fresh, chosen, [one for one in records if one.number != proposal.number])
+    same = again.ask()
+    assert same is not None
+    assert told(same) == told(proposal)
+    again.tell(same, outcome)
+    following = again.ask()
+    assert following is not None
+    assert told(following) == told(found)
+
+
+def test_lines_of_another_process_are_read_and_a_transaction_that_they_interrupt_is_none(tmp_path: Path) -> None:
+    one, other = open_journal(tmp_path), open_journal(tmp_path)
+    study = optuna.create_study(storage=one, study_name="a")
+    theirs = optuna.load_study(study_name="a", storage=other)
+    assert theirs.ask().number == 0
+    assert study.ask().number == 1
+    assert [trial.number for trial in theirs.get_trials()] == [0, 1]
+
+    def ask_while_the_other_writes() -> None:
+        with one.transaction():
+            assert study.ask().number == 2
+            theirs.set_user_attr("x", 1)
+
+    with pytest.raises(StorageError, match="by one process"):
+        ask_while_the_other_writes()
+    assert len(study.trials) == len(theirs.trials) == 2
+    assert study.user_attrs == {"x": 1}
+
+
+def test_an_older_journal_has_no_transactions(tmp_path: Path) -> None:
+    lines = [b'{"op_code":9}\n', b'{"op_code":9,"more":2}\n', b'{"op_code":9,"more":1}\n', b'{"op_code":9}\n']
+    whole = b"".join(lines)
+    for count in (1, 4):
+        data = b"".join(lines[:count])
+        assert journal_file.finished_length(data) == len(data)
+        assert journal_file.finished_length(data + b'{"op_co') == len(data)
+    for count in (2, 3):
+        assert journal_file.finished_length(b"".join(lines[:count])) == len(lines[0])
+    assert journal_file.finished_length(whole + lines[1] + lines[2][:9]) == len(whole)
+    assert journal_file.finished_length(lines[2]) == 0
+    assert journal_file.finished_length(b"") == 0
