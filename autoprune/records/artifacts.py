@@ -105,11 +105,20 @@ class Artifacts:
             except FileNotFoundError:
                 return set()
 
-    def check(self) -> None:
-        """Check that the storage can be written and deleted from: write a small object, and delete it."""
-        place = f"{self.url}/autoprune-check-{secrets.token_hex(4)}"
-        _write(place, b"autoprune", folders=0)
-        _remove(place)
+
+def check_writable(url: str) -> None:
+    """Check that a storage can be written and deleted from: write a small object, and delete it.
+
+    Args:
+        url: URL of a folder or bucket.
+
+    Raises:
+        ConfigurationError: The library of the storage is not installed.
+        StorageError: The storage cannot be reached, or refuses.
+    """
+    place = f"{url.rstrip('/')}/autoprune-check-{secrets.token_hex(4)}"
+    _write(place, b"autoprune", folders=0)
+    _remove(place)
 
 
 def new_artifacts(url: str, name: str) -> Artifacts:

@@ -7,35 +7,26 @@ from dataclasses import replace
 
 from autoprune.display import summarize_names
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.records.artifacts import Artifacts, new_artifacts, read_artifacts, write_artifacts
+from autoprune.records.artifacts import Artifacts, check_writable, new_artifacts, read_artifacts, write_artifacts
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.weights_file import WeightsFile
 
 
-def check_storage(folder: RunFolder, url: str | None, name: str) -> Artifacts | None:
+def check_storage(folder: RunFolder, url: str | None) -> None:
     """Check that the storage of a run's weights can be written, before any work.
 
     Args:
         folder: Run folder, which need not exist.
-        url: URL from the settings; None for the one that the folder names.
-        name: Name of the study.
-
-    Returns:
-        The storage; None where the weights lie in the run folder.
+        url: URL from the settings; None for the one that the folder names, if it does.
 
     Raises:
         ConfigurationError: The library of the storage is not installed.
         StorageError: The storage cannot be written.
     """
     stored = read_artifacts(folder.path)
-    if url is None and stored is None:
-        return None
-    chosen = stored if url is None else new_artifacts(url, name)
-    assert chosen is not None
-    if stored is not None:
-        chosen = replace(stored, url=chosen.url)
-    chosen.check()
-    return chosen
+    named = url if url is not None or stored is None else stored.url
+    if named is not None:
+        check_writable(named)
 
 
 def use_storage(folder: RunFolder, url: str | None) -> None:
@@ -43,14 +34,15 @@ def use_storage(folder: RunFolder, url: str | None) -> None:
 
     Args:
         folder: Run folder, locked by this process.
-        url: URL from the settings; None for the one that the folder names.
+        url: URL from the settings; None for the one that the folder names, if it does.
 
     Raises:
         ConfigurationError: A new URL does not hold the weights that are stored so far.
         StorageError: The storage cannot be written.
     """
+    check_storage(folder, url)
     stored = read_artifacts(folder.path)
-    chosen = check_storage(folder, url, folder.read_study().name)
+    chosen = _chosen(folder, stored, url)
     if chosen is None:
         return
     files = [folder.weights_file(folder.candidate_number(name)) for name in folder.candidate_names()]
@@ -63,6 +55,15 @@ def use_storage(folder: RunFolder, url: str | None) -> None:
             one.finish_removal()
         elif one.path.is_file() and one.has_right_digest() is not False:
             one.upload()
+
+
+def _chosen(folder: RunFolder, stored: Artifacts | None, url: str | None) -> Artifacts | None:
+    """Return the storage of a run; None where its weights lie in the run folder."""
+    if url is None:
+        return stored
+    if stored is None:
+        return new_artifacts(url, folder.read_study().name)
+    return replace(stored, url=url.rstrip("/"))
 
 
 def _check_moved(old: Artifacts, new: Artifacts, files: Sequence[WeightsFile]) -> None:

@@ -118,7 +118,7 @@ class Study:
         folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory
         if not folder.holds_study:
             check_unused(folder.path)
-        check_storage(folder, settings.storage.artifacts, name or folder.path.name)
+        check_storage(folder, settings.storage.artifacts)
         prepared = prepare(task)
         if prepared.require_trained:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):

@@ -11,7 +11,14 @@ import pytest
 from fsspec.registry import _registry
 
 from autoprune.errors import AutopruneWarning, ConfigurationError, NotFoundError, StorageError
-from autoprune.records.artifacts import Artifacts, is_plain_url, new_artifacts, read_artifacts, write_artifacts
+from autoprune.records.artifacts import (
+    Artifacts,
+    check_writable,
+    is_plain_url,
+    new_artifacts,
+    read_artifacts,
+    write_artifacts,
+)
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.user_cache import CACHE_VARIABLE, cache_weights, read_cached_weights
 from autoprune.study.artifacts import use_storage
@@ -35,7 +42,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
 def test_an_object_is_written_listed_read_and_deleted(storage: Artifacts) -> None:
     name = "candidates/00003/weights.safetensors"
     assert storage.study.startswith("my-study-")
-    storage.check()
+    check_writable(storage.url)
     assert storage.names() == set()
     assert storage.read(name) is None
     storage.write(name, b"earlier")
@@ -122,7 +129,7 @@ def test_weights_that_cannot_be_stored_stay_in_the_folder(tmp_path: Path) -> Non
     away = Artifacts(url=f"file://{tmp_path}/none", study="mine")
     write_artifacts(folder.path, away)
     with pytest.raises(StorageError, match=r"writing file://.*/none/autoprune-check-\w+ ended with FileNotFoundError"):
-        away.check()
+        check_writable(away.url)
     with pytest.warns(AutopruneWarning, match="candidate 0 stay in the run folder until the next run uploads them"):
         folder.write_candidate(dense(), DATA)
     one = folder.weights_file(0)
@@ -158,9 +165,9 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(_registry, "s3", raising=False)  # what was imported before
         with pytest.raises(ConfigurationError, match=f"have its library installed.*pip install 'autoprune{advice}"):
-            new_artifacts(url, "mine").check()
+            check_writable(url)
     with pytest.raises(StorageError, match="Protocol not known"):
-        new_artifacts("nothing://b", "mine").check()
+        check_writable("nothing://b")
 
 
 def test_the_cache_is_bounded_and_a_failure_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
