@@ -13,7 +13,9 @@ MODELS := $(VENV)/.models
 # Tests of a module, or of a model of the zoo, run in one worker, in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-models lint format bench zoo-real docs clean
+WORKERS := tests/faults/test_workers.py tests/faults/test_ray.py tests/faults/test_many_deaths.py tests/unit/study/executors
+
+.PHONY: demo test test-slow test-models test-workers lint format bench zoo-real docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +35,9 @@ test: $(READY)  ## the whole test suite but what is marked slow
 
 test-models: $(MODELS)  ## what runs on packaged weights (90 MB)
 	AUTOPRUNE_REQUIRE_MODELS=1 $(BIN)/python -m pytest -m slow tests/unit/surgery/test_minilm.py
+
+test-workers: $(READY)  ## workers, Ray and the process of the study are killed in every phase
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m slow $(WORKERS)
 
 test-slow: $(MODELS)  ## what takes minutes: the whole zoo, more samplers and schedules, every field of a run folder
 	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) -m slow

@@ -42,6 +42,7 @@ __all__ = [
     "UserCodeError",
     "describe_exception",
     "error_message",
+    "is_out_of_memory",
     "plain_text",
     "raise_all",
     "user_code",
@@ -254,11 +255,30 @@ def user_code(stage: str, advice: str = RESUME_ADVICE) -> Iterator[None]:
         raise
     except BaseException as error:  # the user's code may raise anything
         described = describe_exception(error)
-        if isinstance(error, MemoryError) or "OutOfMemory" in described or "allocate memory" in described:
+        if is_out_of_memory(error):
             advice = f"Lower batch_size or calibration_samples of the Task. {advice}"
         place, is_users = _raised_at(error, described)
         reason = "since your code raised" if is_users else "with"
         raise UserCodeError(f"{stage} stopped {reason} {described} ({place}). {advice}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, of the machine or of a GPU.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        Whether it, or what it was raised from, is such an error of Python or torch.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(ValueError())
+        (True, False)
+    """
+    described = describe_exception(error)
+    if isinstance(error, MemoryError) or "OutOfMemory" in described or "allocate memory" in described:
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def _raised_at(error: BaseException, described: str) -> tuple[str, bool]:

@@ -39,7 +39,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
 
     Its row goes to stderr, with what its loss may be and how much of its quality may be luck.
     """
-    from autoprune.cli.script import read_limits
+    from autoprune.cli.arguments import read_limits
     from autoprune.front.run import Run
     from autoprune.report.terminal import show_candidate
 

@@ -27,9 +27,9 @@ def explain(
     import contextlib
     import json
 
-    from autoprune.cli.script import load_script
     from autoprune.explaining.explain import explain as explain_topology
     from autoprune.explaining.explanation import show
+    from autoprune.study.script import load_script
 
     # Output of the script is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

@@ -30,10 +30,10 @@ def export(
     ] = None,
 ) -> None:
     """Write a candidate as files that need neither the study nor Optuna."""
-    from autoprune.cli.script import load_script
     from autoprune.export.exportable import Exportable
     from autoprune.export.formats import EXPORT_FORMATS
     from autoprune.front.run import Run
+    from autoprune.study.script import load_script
 
     if format not in EXPORT_FORMATS:
         raise UnknownNameError("--format", format, EXPORT_FORMATS)

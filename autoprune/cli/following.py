@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from autoprune.display import printable_line
 from autoprune.errors import SelectionError
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
@@ -187,7 +188,8 @@ def live(study: Study) -> Iterator[OnProgress]:
             if progress.failed:
                 screen.console.print(_failure(progress), style="red")
             if progress.front.members:
-                screen.update(Group(bar, *front_tables(progress.front, progress.front.members[:_LIVE_ROWS], console)))
+                tables = front_tables(progress.front, progress.front.members[:_LIVE_ROWS], console)
+                screen.update(Group(bar, *_worker_lines(progress), *tables))
 
         yield update
 
@@ -259,7 +261,17 @@ def _line(progress: Progress) -> str:
         head = f"{_STAGES[progress.stage]} {done}/{total}"
     else:
         head = f"trial {progress.done}/{progress.target}, front {len(progress.front.members)}"
-    return ", ".join(filter(None, (head, _left(progress))))
+    workers = f"{len(progress.workers)} at work" if progress.workers else ""
+    return ", ".join(filter(None, (head, workers, _left(progress))))
+
+
+def _worker_lines(progress: Progress) -> list[str]:
+    """Say what each worker does."""
+    now = time.time()
+    return [
+        f"{printable_line(one.name)}: trial {one.trial}, for {duration_text(max(now - one.since, 0.0))}"
+        for one in progress.workers
+    ]
 
 
 def _failure(progress: Progress) -> str:
@@ -269,7 +281,9 @@ def _failure(progress: Progress) -> str:
 def _left(progress: Progress) -> str:
     if progress.remaining_seconds is None:
         return ""
-    return f"{duration_text(progress.elapsed_seconds)} elapsed, about {duration_text(progress.remaining_seconds)} left"
+    left = f"{duration_text(progress.elapsed_seconds)} elapsed, about {duration_text(progress.remaining_seconds)} left"
+    an_hour = progress.trials_per_hour
+    return left if an_hour is None or progress.stage != "trial" else f"{an_hour:,.0f} trials an hour, {left}"
 
 
 def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = None) -> None:

@@ -18,7 +18,7 @@ def main() -> None:
         >>> main()  # does nothing: this module is not the script that runs
     """
     import autoprune
-    from autoprune.cli.script import SCRIPT_MODULE
+    from autoprune.study.script import SCRIPT_MODULE
 
     script = sys.modules["__main__"]
     path = getattr(script, "__file__", None)

@@ -50,6 +50,25 @@ ArtifactsOption = Annotated[
         "know it (docs/search.md#disk).",
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(help="Trials that run at the same time, each in a worker process (docs/workers.md)."),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run trials on a Ray cluster: auto for the one on this machine, local to start one for the run, or an "
+        "address.",
+    ),
+]
+TrialTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds after which a worker's trial is ended and counts as failed; by default 20 times the median."
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -25,12 +25,12 @@ def profile(
     With --latency-profile, the profile is that of the first one given.
     """
     from autoprune.cli.following import live_profile
-    from autoprune.cli.script import load_script
     from autoprune.profiling.cache import cached_path
     from autoprune.records.profile import parse_profile
     from autoprune.report.device import show_profile
     from autoprune.study.contexts import make_context
     from autoprune.study.device import device_profile
+    from autoprune.study.script import load_script
 
     start = context.obj if isinstance(context.obj, Path) else Path.cwd()
     wanted = parse_profile(latency[0]) if latency else None

@@ -15,18 +15,21 @@ from autoprune.cli.options import (
     LatencyProfileOption,
     LimitOption,
     OutOption,
+    RayOption,
     ScriptArgument,
     SecondsOption,
     SeedOption,
     SetOption,
     TrialsOption,
+    TrialTimeoutOption,
+    WorkersOption,
 )
 from autoprune.cli.output import print_path, report_errors
 
 if TYPE_CHECKING:
-    from autoprune.cli.script import Script
     from autoprune.records.device_profile import DeviceProfile
     from autoprune.study.progress import OnProgress
+    from autoprune.study.script import Script
     from autoprune.study.study import Study
 
 
@@ -52,25 +55,22 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
     ] = None,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    trial_timeout: TrialTimeoutOption = None,
 ) -> None:
     """Search, or resume where the folder holds this study. Ends with the front and a report."""
+    from autoprune.cli.arguments import check_numbers, check_out, read_baseline, read_limits, study_name
     from autoprune.cli.following import live, show_next, show_start
-    from autoprune.cli.script import (
-        check_numbers,
-        check_out,
-        load_script,
-        make_sampler,
-        read_baseline,
-        read_limits,
-        study_name,
-    )
     from autoprune.records.device_profile import DeviceProfile
     from autoprune.records.profile import parse_profile
     from autoprune.report.html import write_report
     from autoprune.report.terminal import show_front
+    from autoprune.study.script import load_script, make_sampler
     from autoprune.study.study import Study
 
-    check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
+    counts = {"--trials": trials, "--samples": samples, "--seeds": seeds, "--workers": workers}
+    check_numbers(counts, {"--seconds": seconds, "--trial-timeout": trial_timeout}, seed)
     # Read the working directory before the script is imported, which may change it.
     start = context.obj if isinstance(context.obj, Path) else Path.cwd()
     named = out if out is not None else Path("runs") / study_name(script)
@@ -84,6 +84,9 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         "seed": seed,
         "samples": samples,
         "limits": limits,
+        "workers.count": workers,
+        "workers.ray_address": ray,
+        "workers.trial_timeout": trial_timeout,
     }
     given["search.uniform_points"] = read_baseline(baseline)
     given["storage.artifacts"] = artifacts
@@ -95,6 +98,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         _repeat(script, found, seeds, folder, device)
         return
     study = Study.create(found.task, settings, out=folder, name=study_name(script))
+    study.script = script
     if device is not None:
         study.use_device_profile(device)
     sampler = make_sampler(script, found.sampler, settings.seed)
@@ -112,11 +116,11 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path, device: Devic
     from contextlib import ExitStack
 
     from autoprune.cli.following import live, show_start
-    from autoprune.cli.script import make_sampler
     from autoprune.report.html import write_report
     from autoprune.report.repeats import write_repeats_report
     from autoprune.report.terminal import show_ending, show_repeats
     from autoprune.study.repeat import repeat
+    from autoprune.study.script import make_sampler
 
     studies: list[Study] = []
     with ExitStack() as stack:
@@ -124,6 +128,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path, device: Devic
         def follow(number: int, study: Study) -> OnProgress:
             stack.close()  # the progress of the previous study
             studies.append(study)
+            study.script = script
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
             if device is not None:
                 study.use_device_profile(device)

@@ -76,6 +76,24 @@ def cannot_write(path: Path, error: OSError) -> str:
     return f"{plain_text(str(path))} cannot be written ({error.strerror or repr(error)}). {remedy}"
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no links.
+
+    Args:
+        source: The file.
+        target: Its second name.
+
+    Raises:
+        OSError: It cannot be copied.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+        with target.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in a folder survive a power cut.
 

@@ -6,14 +6,14 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune.codec import LARGEST_JSON, load_dataclass, read_bytes, to_plain
 from autoprune.errors import AutopruneWarning, NotFoundError, StorageError, error_message
 from autoprune.records.advice import advises_doctor
-from autoprune.records.atomic import atomic_folder, is_being_written, write_atomically
+from autoprune.records.atomic import atomic_folder, is_being_written, link_or_copy, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
@@ -32,6 +32,8 @@ CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, TEST, LATENCIES = RECORD_FILE, "test.json", "latencies.json"
 #: Record of a checkpoint, beside its weights.
 CHECKPOINT = "checkpoint.json"
+#: Results of workers that are no candidates yet, see `records.results`.
+RESULTS = "results"
 #: Folder of what `autoprune doctor` moved aside.
 LOST = "lost+found"
 #: Most characters of a failure's file; error texts may be megabytes long.
@@ -175,17 +177,29 @@ class RunFolder:
         """
         self.weights_file(number).remove()
 
-    def write_candidate(self, record: CandidateRecord, weights: bytes | None) -> None:
+    def write_candidate(self, record: CandidateRecord, weights: bytes | Sequence[Path] | None) -> None:
         """Store a candidate atomically: written beside its place, synced, renamed.
 
         Args:
             record: Record of the candidate.
-            weights: Content of its file of weights; None where another program keeps them.
+            weights: Content of its file of weights, or files that a worker stored; None where another program keeps
+                them.
         """
         with atomic_folder(self._candidate(record.number)) as temporary:
-            if weights is not None:
+            if isinstance(weights, bytes):
                 self.weights_file(record.number).write(weights, temporary)
+            else:
+                for path in weights or ():
+                    link_or_copy(path, temporary / path.name)
             write_atomically(temporary / RECORD, record.to_json().encode())
+
+    def holds_candidate(self, number: int) -> bool:
+        """Tell whether a candidate is stored.
+
+        Args:
+            number: Number of the candidate.
+        """
+        return (self._candidate(number) / RECORD).is_file()
 
     def write_failure(self, number: int, text: str) -> None:
         """Write the traceback of a crashed trial; a long one is cut in the middle.
@@ -301,18 +315,20 @@ class RunFolder:
 
     def trials_seen(self) -> int:
         """Return one more than the highest number of a trial with any file here."""
-        names = [name for folder in (CANDIDATES, FAILURES, CHECKPOINTS) for name in _names(self.path / folder)]
+        names = [name for folder in (CANDIDATES, FAILURES, CHECKPOINTS, RESULTS) for name in _names(self.path / folder)]
         stems = [stem for name in names if (stem := Path(name).stem).isascii() and stem.isdigit()]
         return max((int(stem) for stem in stems), default=-1) + 1
 
     def remove_partial_writes(self) -> None:
         """Delete the temporary files of interrupted writes."""
-        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/"):
+        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/", f"{RESULTS}/"):
             for entry in self.path.glob(f"{pattern}.*.tmp"):
+                # Reports, annotations and results are written by other processes, too.
+                if pattern in ("", f"{RESULTS}/") and is_being_written(entry):
+                    continue
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)
-                # Reports and annotations are written by other processes, too, and lie in the folder itself.
-                elif pattern or not is_being_written(entry):
+                else:
                     entry.unlink(missing_ok=True)
 
     def _candidate(self, number: int) -> Path:

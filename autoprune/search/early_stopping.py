@@ -14,9 +14,11 @@ import numpy as np
 
 from autoprune.front.dominance import pareto_ranks
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import Objective
 from autoprune.records.paired import difference_errors, quantile
 from autoprune.records.problem import Problem
+from autoprune.search.proposal import Proposal
 
 #: Fewest fully trained candidates with which a rule may stop another.
 MIN_TRIALS_FOR_STOPPING = 8
@@ -151,6 +153,31 @@ def never(now: RungContext) -> bool:
 
 #: Name -> rule. "audit" measures at every rung and stops nothing; "none" measures at no rung.
 RULES: Mapping[str, StoppingRule] = {"front": front, "pareto_rank": pareto_rank, "audit": never, "none": never}
+
+
+def stops_proposal(
+    rule: str,
+    proposal: Proposal,
+    rung: tuple[float, float],
+    costs: Measurement,
+    past: tuple[Sequence[CandidateRecord], Problem],
+) -> bool:
+    """Tell whether a rule stops a proposal at a rung.
+
+    Args:
+        rule: Name of the rule.
+        proposal: Proposal that is tried.
+        rung: Share of the fine-tune's steps that are done, and the quality there.
+        costs: Costs of the candidate.
+        past: The earlier candidates, and the objectives of the study.
+
+    Returns:
+        Whether to stop it; False for everything that no rule may stop.
+    """
+    if not proposal.origin.is_stoppable:
+        return False
+    kept = proposal.plan.first_channels
+    return should_stop(rule, rung, CandidateRecord.proposed(costs, kept.groups, kept.dropped), *past)
 
 
 def should_stop(

@@ -22,7 +22,7 @@ from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 
 #: Settings that may change from one run of a study to the next.
-CHANGEABLE = ("trials", "seconds", "samples", "threads")
+CHANGEABLE = ("trials", "seconds", "samples", "threads", "workers")
 
 
 def manifest_of(
@@ -260,9 +260,11 @@ def _differing_settings(old: Mapping[str, object], asked: Mapping[str, object], 
     found: dict[str, object] = {}
     for key in dict.fromkeys((*asked, *old)):
         value, before = asked.get(key), old.get(key)
+        if key in CHANGEABLE:
+            continue
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found |= _differing_settings(before, value, f"{prefix}{key}.")
-        elif key not in CHANGEABLE and before != value:
+        elif before != value:
             found[f"{prefix}{key}"] = before
     return found
 

@@ -16,7 +16,14 @@ from autoprune.search import attempts
 from autoprune.search.ledger import Ledger, origin_of
 
 
-def settle_folder(folder: RunFolder, ledger: Ledger, records: Sequence[CandidateRecord], front: Front) -> list[int]:
+def settle_folder(
+    folder: RunFolder,
+    ledger: Ledger,
+    records: Sequence[CandidateRecord],
+    front: Front,
+    *,
+    alive: Collection[int] = (),
+) -> list[int]:
     """Settle the interrupted trials of a run folder; those that are given up are stored and told as failed.
 
     Args:
@@ -24,6 +31,7 @@ def settle_folder(folder: RunFolder, ledger: Ledger, records: Sequence[Candidate
         ledger: Its trials.
         records: Its candidates.
         front: Their front.
+        alive: Numbers of trials whose result a worker stored, or which one is running.
 
     Returns:
         Numbers of the trials that are given up.
@@ -31,7 +39,7 @@ def settle_folder(folder: RunFolder, ledger: Ledger, records: Sequence[Candidate
     Raises:
         AutopruneError: The dense model's trial ended its process each time, see `settle_interrupted`.
     """
-    given_up = settle_interrupted(ledger, records, front)
+    given_up = settle_interrupted(ledger, records, front, alive=alive)
     for number in given_up:
         folder.write_failure(number, attempts.GIVEN_UP)
         attempts.fail(ledger, number, attempts.GIVEN_UP)

@@ -128,6 +128,65 @@ class Result:
     rungs: tuple[tuple[float, float], ...] = ()
     fidelity: float = 1.0
 
+    def to_json(self) -> str:
+        """Write versioned JSON, for the process that proposed the trial.
+
+        Returns:
+            JSON text.
+        """
+        data = _StoredResult(
+            measurement=self.measurement,
+            groups=None if self.kept is None else self.kept.groups,
+            dropped=() if self.kept is None else self.kept.dropped,
+            work=(self.work.forward, self.work.trained, self.work.shared),
+            seconds=self.seconds,
+            note=self.note,
+            rungs=self.rungs,
+            fidelity=self.fidelity,
+        )
+        return json.dumps(to_plain(data))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "a result") -> Result:
+        """Read a result from JSON.
+
+        Args:
+            text: JSON that `to_json` wrote.
+            where: Name of the source, for the message.
+
+        Returns:
+            The result.
+
+        Raises:
+            StorageError: For text that is none, or that a later version wrote.
+        """
+        one = from_plain(_StoredResult, parse(text, where), where)
+        forward, trained, shared = one.work
+        return cls(
+            measurement=one.measurement,
+            kept=None if one.groups is None else KeptChannels(groups=one.groups, dropped=one.dropped),
+            work=Work(forward=forward, trained=trained, shared=shared),
+            seconds=one.seconds,
+            note=one.note,
+            rungs=one.rungs,
+            fidelity=one.fidelity,
+        )
+
+
+@stored(Format(what="the result of a trial", version=1))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredResult:
+    """Stored form of a result."""
+
+    measurement: Measurement
+    groups: Mapping[str, tuple[int, ...]] | None
+    dropped: tuple[str, ...]
+    work: tuple[int, int, int]
+    seconds: Mapping[str, float]
+    note: str
+    rungs: tuple[tuple[float, float], ...]
+    fidelity: float
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -135,7 +194,8 @@ class Failure:
 
     Attributes:
         message: Error in one line.
-        infeasible: Whether the plan ran out of memory, from which the sampler learns.
+        infeasible: Whether the candidate itself is to blame, as where it needs more memory than there is, so that
+            the search should propose no such candidates.
     """
 
     message: str

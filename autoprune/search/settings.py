@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
@@ -13,6 +14,7 @@ from autoprune.display import without_password
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.rules import (
     NAME,
+    NON_NEGATIVE,
     POSITIVE,
     SWITCH,
     Rule,
@@ -38,6 +40,10 @@ from autoprune.search.space.settings import SpaceSettings, field_types
 
 #: Measure the latency of what would reach the front, and predict that of the rest.
 ON_FRONT = "front"
+#: Predict latencies while workers train, and measure what reaches the front when they are done.
+AT_END = "end"
+#: Measure latencies in trials of workers, each while no other trial of the host runs.
+QUIET = "quiet"
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
 #: A text, whose value is checked where it can be shown without a password.
@@ -135,6 +141,65 @@ class StorageSettings:
         yield plain, "storage.artifacts", URL_WANTED, without_password(str(self.artifacts))
 
 
+@stored(Format(what="the settings of workers", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Where trials run. All of it may change from one run of a study to the next.
+
+    Attributes:
+        count: Trials that run at the same time (`--workers`). None runs them one after the other in this process, or
+            with Ray as many as its cluster has room for.
+        ray_address: Address of a Ray cluster whose workers run the trials (`--ray`): "auto" for the one that runs on
+            this machine, "local" to start one here for the run. "" runs them in processes of this machine.
+        cpus: Processors that Ray keeps for a trial.
+        gpus: GPUs that Ray keeps for a trial; may be a share of one.
+        resources: Further resources that Ray keeps for a trial, as NAME=AMOUNT.
+        trial_timeout: Seconds after which a trial is ended and counts as failed (`--trial-timeout`); None takes 20
+            times the median of the finished trials, a minute or more. Needs workers.
+        latency: When workers measure latency: "end" predicts it while trials run, and measures what reaches the front
+            at the end of the run; "quiet" measures in each trial, while no other trial of the host runs. With Ray, any
+            other name is that of a resource: latencies are measured at the end, where the cluster has it.
+
+    Example:
+        >>> WorkerSettings(count=2).is_inline
+        False
+    """
+
+    count: Annotated[int | None, or_none(at_least(1))] = None
+    ray_address: Annotated[str, NAME] = ""
+    cpus: Annotated[float, NON_NEGATIVE] = 1.0
+    gpus: Annotated[float, NON_NEGATIVE] = 0.0
+    resources: Annotated[tuple[str, ...], each(NAME, least=0)] = ()
+    trial_timeout: Annotated[float | None, or_none(POSITIVE)] = None
+    latency: Annotated[str, NAME] = AT_END
+
+    def __post_init__(self) -> None:
+        check_fields("the settings of workers", self, "workers", more=self._checks())
+
+    def _checks(self) -> Iterator[FieldCheck]:
+        for text in self.resources:
+            yield _is_amount(text), "workers.resources", "be NAME=AMOUNT, such as tpu=1", text
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether trials run one after the other in the process of the study."""
+        return self.count is None and not self.ray_address
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """Name of a further resource -> its amount."""
+        pairs = (text.partition("=") for text in self.resources)
+        return {name.strip(): float(amount) for name, _, amount in pairs}
+
+
+def _is_amount(text: str) -> bool:
+    name, _, amount = text.partition("=")
+    try:
+        return bool(name.strip()) and 0 < float(amount) < math.inf
+    except ValueError:
+        return False
+
+
 @tell_moved_fields
 @stored(Format(what="settings of a study", optional=None, refuses_unknown=True, lift=grouped))
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +224,7 @@ class StudySettings(SpaceSettings):
         search: How plans are proposed.
         measure: How latency is measured.
         storage: Files that a run folder keeps.
+        workers: Where trials run.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -177,6 +243,7 @@ class StudySettings(SpaceSettings):
     limits: Annotated[Limits, instance_of(Limits)] = field(default_factory=Limits)
     measure: Annotated[MeasureSettings, instance_of(MeasureSettings)] = field(default_factory=MeasureSettings)
     storage: Annotated[StorageSettings, instance_of(StorageSettings)] = field(default_factory=StorageSettings)
+    workers: Annotated[WorkerSettings, instance_of(WorkerSettings)] = field(default_factory=WorkerSettings)
 
     def __post_init__(self) -> None:
         check_fields("the settings", self, more=(*self._checks_between_groups(), *_checks(self)))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from autoprune.errors import ConfigurationError, error_message, user_code
 from autoprune.measure.latency.timing import Timing
+from autoprune.plan.maskable import maskable
+from autoprune.records.run_folder import TOPOLOGY, RunFolder
+from autoprune.recovery.teacher import Teacher
 from autoprune.search.settings import MeasureSettings, StudySettings
+from autoprune.structure.topology import Topology
+from autoprune.study.identity import weights_fingerprint
 from autoprune.study.preflight import absent_kind_reason
+from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
-from autoprune.trial.context import TrialContext
+from autoprune.trial.context import TrialContext, judged_metrics
 
 
 def make_context(task: Task, settings: StudySettings) -> TrialContext:
@@ -27,12 +33,53 @@ def make_context(task: Task, settings: StudySettings) -> TrialContext:
             kinds=settings.structure.kinds,
             profiles=settings.measure.timed_profiles,
             timing=_timing(settings.measure),
-            judged={*settings.objectives, *(limit.objective for limit in settings.limits.each.values())},
+            judged=_judged(settings),
         )
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
         why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
     return context
+
+
+def stored_context(task: Task, settings: StudySettings, folder: RunFolder) -> TrialContext:
+    """Prepare the task in a worker; the structure of its model is read from the run folder, where it has been proved.
+
+    Args:
+        task: Task of the study, as this process made it.
+        settings: Settings of the run.
+        folder: Run folder.
+
+    Returns:
+        The context of the trials.
+
+    Raises:
+        ConfigurationError: The task has another dense model than the study.
+    """
+    structure = folder.read_topology()
+    if structure is None:  # a study of a version that did not store it
+        return make_context(task, settings)
+    prepared, stored = prepare(task), folder.read_study()
+    if weights_fingerprint(prepared.dense.state_dict()) != stored.weights:
+        remedy = "Seed the training in task(), or load a checkpoint there, so that each process makes the same model."
+        raise ConfigurationError(
+            error_message("the dense model that a worker makes", "have the weights of the study's", "others", remedy)
+        )
+    topology = Topology.of(structure, str(folder.path / TOPOLOGY))
+    return TrialContext(
+        task=prepared,
+        topology=topology,
+        structure=stored.structure,
+        teacher=Teacher(prepared),
+        masks_weights="weights" in settings.structure.kinds and len(maskable(topology)) > 0,
+        profiles=settings.measure.timed_profiles,
+        timing=_timing(settings.measure),
+        judged=judged_metrics(prepared, _judged(settings)),
+    )
+
+
+def _judged(settings: StudySettings) -> set[str]:
+    """Return the names of objectives and of limited ones."""
+    return {*settings.objectives, *(limit.objective for limit in settings.limits.each.values())}
 
 
 def _timing(measure: MeasureSettings) -> Timing | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Latency
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.store import load_parent
 from autoprune.study.untested import UntestedCandidates
@@ -16,6 +17,45 @@ from autoprune.trial.context import TrialContext
 
 #: Latencies in a row that stay in doubt, after which the machine is taken to be busy for longer.
 BUSY = 3
+
+
+def measure_predicted_latencies(
+    context: TrialContext,
+    folder: RunFolder,
+    records: list[CandidateRecord],
+    front: Callable[[], Front],
+    measure: Callable[[int], Mapping[str, Latency]] | None,
+    follow: Callable[[int, int], None],
+) -> None:
+    """Measure the latencies of the front that are predicted, until all of the front is measured.
+
+    Candidates that are slower than predicted leave the front, and others may take their place.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        records: All finished candidates; measured ones are replaced in place.
+        front: Returns their front.
+        measure: Measures a candidate on another machine; None measures in this process.
+        follow: Called with (done, total) candidates.
+    """
+    done = 0
+    while wanted := [record for record in front().members if record.search.predicted]:
+        follow(done, done + len(wanted))
+        record = wanted[0]
+        found = measure(record.number) if measure is not None else _latencies(context, record)
+        folder.write_latencies(record.number, found)
+        records[next(place for place, one in enumerate(records) if one.number == record.number)] = (
+            record.with_latencies(found)
+        )
+        done += 1
+        follow(done, done + len(wanted) - 1)
+
+
+def _latencies(context: TrialContext, record: CandidateRecord) -> Mapping[str, Latency]:
+    """Measure the latencies of a candidate, which do not depend on its weights."""
+    kept = record.channels
+    return context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
 
 
 def measure_doubtful_latencies(
@@ -37,9 +77,7 @@ def measure_doubtful_latencies(
     for count, place in enumerate(wanted):
         follow(count, len(wanted))
         record = records[place]
-        kept = record.channels
-        # Latency does not depend on the weights.
-        found = context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
+        found = _latencies(context, record)
         folder.write_latencies(record.number, found)
         records[place] = record.with_latencies(found)
         busy = busy + 1 if _in_doubt(records[place]) else 0

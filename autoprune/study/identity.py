@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from autoprune.display import summarize_names
 from autoprune.errors import AutopruneWarning
@@ -32,11 +35,23 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
     weights = context.task.dense.state_dict()
     own = {
         "structure": context.structure,
-        "weights": hashlib.sha256(serialize(weights)).hexdigest()[:16],
+        "weights": weights_fingerprint(weights),
         "not_finite": [name for name, tensor in weights.items() if not is_finite(tensor)],
         "bytes": bytes_of(weights),
     }
     return manifest_of(name, context.topology, settings, problem_of(context.task, settings), own)
+
+
+def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Compute the fingerprint of a model's weights.
+
+    Args:
+        weights: Name -> tensor.
+
+    Returns:
+        Sixteen hexadecimal digits.
+    """
+    return hashlib.sha256(serialize(weights)).hexdigest()[:16]
 
 
 def problem_of(task: PreparedTask, settings: StudySettings) -> Problem:

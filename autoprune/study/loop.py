@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from optuna.samplers import BaseSampler
 
-from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
+from autoprune.errors import AutopruneError, StorageError, plain_text
 from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord, dense_record, work_of
 from autoprune.records.ending import Ending
-from autoprune.records.measurement import Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.problem import Problem
-from autoprune.records.run_folder import FAILURES, RunFolder
+from autoprune.records.results import PROPOSAL, Results
+from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
+from autoprune.records.workers import WORKERS, Worker, write_workers
 from autoprune.search import attempts
 from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.interrupted import settle_folder
 from autoprune.search.ledger import EXHAUSTED, Ledger
-from autoprune.search.search import ResolveError, Search
-from autoprune.search.settings import StudySettings
+from autoprune.search.proposal import Proposal, Result
+from autoprune.search.search import Search
+from autoprune.search.settings import StudySettings, WorkerSettings
 from autoprune.search.state import Model
 from autoprune.study.device import study_latency
-from autoprune.study.finish import measure_doubtful_latencies, measure_tests
+from autoprune.study.executors.crew import Crew
+from autoprune.study.executors.registry import Hiring, hire, measuring
+from autoprune.study.finish import measure_doubtful_latencies, measure_predicted_latencies, measure_tests
+from autoprune.study.predicting import predict_latencies
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
 from autoprune.study.scanned import study_sensitivity
-from autoprune.study.trials import TrialRunner
+from autoprune.study.trial_loop import TrialLoop
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial.candidate import resolve_plan
 from autoprune.trial.context import TrialContext
-
-#: Consecutive crashes after which the run stops with an error.
-FAILURES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class RunSetup:
         sampler: Optuna sampler in place of the settings'; None without.
         problem: Objectives, limits and metrics of the study.
         on_progress: Called after each step.
+        hiring: What runs the trials.
     """
 
     folder: RunFolder
@@ -60,6 +65,7 @@ class RunSetup:
     sampler: BaseSampler | None
     problem: Problem
     on_progress: OnProgress
+    hiring: Hiring
 
 
 class Loop:
@@ -74,12 +80,15 @@ class Loop:
         self._setup, self._records = setup, records
         self._folder, self._context, self._settings = setup.folder, setup.context, setup.settings
         self._time, self.untested = TimeEstimator(setup.settings), UntestedCandidates()
+        self._knows_dense = False
+        self._workers: Sequence[Worker] = ()
 
     def run(self) -> None:
         """Run scan, dense model, warm starts, trials and test measurements; store why the run ended."""
         self._folder.remove_ending()
         try:
             reason = self._search_to_end()
+            self._measure_predicted(reason)
             self._measure_doubtful(reason)
             self._measure_on_test(reason)
         except AutopruneError as error:
@@ -93,7 +102,8 @@ class Loop:
     def _search_to_end(self) -> str:
         """Run trials until a reason to end; return the reason."""
         ledger = self._setup.ledger
-        for number in settle_folder(self._folder, ledger, self._records, self._front()):
+        arrived = Results(self._folder).numbers()
+        for number in settle_folder(self._folder, ledger, self._records, self._front(), alive=arrived):
             self._report("trial", failed=f"trial {number}: {attempts.GIVEN_UP}")
         if self._settings.storage.collect_garbage:  # a killed run may have stored a candidate without doing this
             remove_useless_weights(self._folder, self._records, self._front())
@@ -101,7 +111,7 @@ class Loop:
         if not self._end_reason():
             latency = self._latency()
             if latency is not None and self._settings.measure.predicts:
-                self._context.costs.predict_with(latency)
+                self._context.costs.predict_with({DEFAULT_PROFILE: latency})
             self._run_trials(self._make_search(self._sensitivity(), latency))
         return self._end_reason()
 
@@ -135,63 +145,63 @@ class Loop:
 
     def _sensitivity(self) -> Sensitivity | None:
         """Read the scan, or scan the dense model."""
-        start = time.monotonic()
-
-        def follow(done: int, total: int) -> None:
-            self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
-
-        return study_sensitivity(self._context, self._folder, self._settings, follow)
+        return study_sensitivity(self._context, self._folder, self._settings, self._following("scan"))
 
     def _run_trials(self, search: Search) -> None:
-        failures, runner = 0, TrialRunner.of(self._folder, self._context, self._settings)
         self._time.begin(self._records)
-        while not self._end_reason():
-            dense = search.dense is None
-            message = self._run_trial(search, runner).removesuffix(".")  # it stands within sentences
-            failures = failures + 1 if message else 0
-            if dense and not message:
-                self._time.begin(self._records)
-            self._report("trial", failed=message)
-            if dense and failures == attempts.MAX_ATTEMPTS:
-                raise AutopruneError(attempts.dense_failed_message(f"the last time with {message}"))
-            if failures == FAILURES_IN_A_ROW:
-                raise AutopruneError(
-                    f"{failures} trials crashed one after the other, the last with {message}. Their tracebacks are "
-                    f"in {self._folder.path / FAILURES}; what is finished is kept, and the same command goes on."
-                )
+        self._adopt_results(search)
+        hiring = self._setup.hiring
+        # The dense model comes first, alone, and trains nothing: it is measured where no worker disturbs it.
+        with hire(replace(hiring, executor=None, settings=_inline(self._settings)), search) as alone:
+            self._loop(search, alone, lambda: "" if search.dense is None else "dense").run()
+        self._look_at_dense()
+        if self._end_reason():
+            return
+        with hire(hiring, search) as crew:
+            try:
+                self._loop(search, crew, self._end_reason).run()
+            finally:
+                (self._folder.path / WORKERS).unlink(missing_ok=True)
 
-    def _run_trial(self, search: Search, runner: TrialRunner) -> str:
-        """Run one trial; return its crash message, "" without a crash. A crash of one trial never ends a study."""
-        runner.limit_threads()
-        try:
-            proposal = search.ask(self._gives_up)
-        except ResolveError as error:
-            return self._fail(search, error.number, str(error))
-        if proposal is None:
-            return ""
-        try:
-            runner.run(proposal, search)
-        except (KeyboardInterrupt, GeneratorExit, StorageError):
-            search.give_back(proposal.number)  # not the trial's fault: it runs again on the next start
-            raise
-        except BaseException as error:  # the user's code runs here, and may even call sys.exit
-            message = describe_exception(error)
-            if self._setup.ledger.is_finished(proposal.number):
-                sampler = f"The sampler {search.sampler_name}"
-                raise AutopruneError(f"{sampler} failed after trial {proposal.number}: {message}") from error
-            return self._fail(search, proposal.number, message)
-        return ""
+    def _loop(self, search: Search, crew: Crew, end_reason: Callable[[], str]) -> TrialLoop:
+        loop = TrialLoop(self._folder, self._settings, search, self._setup.ledger, self._records, crew)
+        loop.end_reason, loop.report, loop.look = end_reason, self._report_trial, partial(self._look_at, crew)
+        return loop
 
-    def _gives_up(self) -> bool:
-        """Report a proposal whose result was known; return whether there is a reason to end."""
+    def _adopt_results(self, search: Search) -> None:
+        """Tell the results that workers stored for a run which ended before it learned them."""
+        results = Results(self._folder)
+        for number in results.numbers():
+            if self._folder.holds_candidate(number) or not self._setup.ledger.reopen(number):
+                results.remove(number)
+                continue
+            proposal = Proposal.from_json(results.read(number, PROPOSAL)[0])
+            search.tell(proposal, Result.from_json(*results.read(number)), results.adopt)
+            self._report("trial")
+
+    def _look_at_dense(self) -> None:
+        """Take milliseconds and predictions from the dense model, once it is measured."""
+        dense = dense_record(self._records)
+        if dense is not None and not self._knows_dense:
+            self._knows_dense = True
+            if not self._setup.hiring.is_inline:
+                self._context.costs.refer_to(dense.search.latencies)
+                predict_latencies(self._context, self._folder, self._settings, dense)
+            self._time.begin(self._records)  # the dense model's trial trains nothing
+
+    def _report_trial(self, failed: str) -> None:
+        self._look_at_dense()
+        self._report("trial", failed=failed)
+
+    def _look_at(self, crew: Crew) -> None:
+        """Note what the workers do, where that has changed."""
+        doing = {(one.name, one.trial) for one in crew.workers}
+        if doing == {(one.name, one.trial) for one in self._workers}:
+            return
+        now = time.time()
+        self._workers = [Worker(name=one.name, trial=one.trial, since=now - one.seconds) for one in crew.workers]
+        write_workers(self._folder.path, self._workers)
         self._report("trial")
-        return bool(self._end_reason())
-
-    def _fail(self, search: Search, number: int, message: str) -> str:
-        """Store the traceback of the error at hand, and mark its trial as failed."""
-        self._folder.write_failure(number, traceback.format_exc())
-        search.fail(number, message)
-        return message
 
     def _end_reason(self) -> str:
         """Return the reason to end the run, as in Ending; "" while the search goes on."""
@@ -226,27 +236,34 @@ class Loop:
         start = 0 if scanned is None else scanned.work.total
         return start + work_of(self._records).total
 
-    def _measure_doubtful(self, reason: str) -> None:
-        """Measure latencies in doubt again; not where the time is used up, which a later run makes up for."""
+    def _measure_predicted(self, reason: str) -> None:
+        """Measure the latencies of the front that workers predicted; not where the time is used up."""
         if self._context.timing is None or reason == "seconds":
             return
-        start = time.monotonic()
+        follow = self._following("latency")
+        if any(record.search.predicted for record in self._front().members):
+            with measuring(self._setup.hiring) as measure:
+                measure_predicted_latencies(self._context, self._folder, self._records, self._front, measure, follow)
 
-        def follow(done: int, total: int) -> None:
-            self._report("latency", part=(done, total), remaining=estimate_remaining(start, (done, total)))
-
-        measure_doubtful_latencies(self._context, self._folder, self._records, follow)
+    def _measure_doubtful(self, reason: str) -> None:
+        """Measure latencies in doubt again; not where the time is used up, which a later run makes up for."""
+        if self._context.timing is not None and reason != "seconds":
+            measure_doubtful_latencies(self._context, self._folder, self._records, self._following("latency"))
 
     def _measure_on_test(self, reason: str) -> None:
         """Measure on the test split after the search; not where the time is used up, which a later run makes up for."""
-        if self._context.task.test_split is None or reason == "seconds":
-            return
+        if self._context.task.test_split is not None and reason != "seconds":
+            follow = self._following("test")
+            measure_tests(self._context, self._folder, self._records, self._front(), self.untested, follow)
+
+    def _following(self, stage: str) -> Callable[[int, int], None]:
+        """Return a function that reports how much of a stage is done."""
         start = time.monotonic()
 
         def follow(done: int, total: int) -> None:
-            self._report("test", part=(done, total), remaining=estimate_remaining(start, (done, total)))
+            self._report(stage, part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
-        measure_tests(self._context, self._folder, self._records, self._front(), self.untested, follow)
+        return follow
 
     def _report(
         self,
@@ -271,5 +288,11 @@ class Loop:
                 failed=failed,
                 part=part,
                 ending=ending,
+                workers=tuple(self._workers),
+                trials_per_hour=self._time.trials_per_hour(self._records),
             )
         )
+
+
+def _inline(settings: StudySettings) -> StudySettings:
+    return replace(settings, workers=WorkerSettings())

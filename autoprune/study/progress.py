@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord, work_of
 from autoprune.records.ending import Ending
+from autoprune.records.workers import Worker
 from autoprune.search.settings import StudySettings
 
 
@@ -27,6 +28,8 @@ class Progress:
         part: (done, total) models timed for the device profile, groups and blocks of the scan, or candidates whose
             latency is measured again or that are measured on the test split; (0, 0) in other stages.
         ending: Why the run ended; only in the stage "end".
+        workers: What the workers do; empty where trials run in this process.
+        trials_per_hour: Trials that this run finishes in an hour; None before the first one.
 
     Example:
         >>> from autoprune import Study
@@ -44,6 +47,8 @@ class Progress:
     failed: str = ""
     part: tuple[int, int] = (0, 0)
     ending: Ending | None = None
+    workers: tuple[Worker, ...] = ()
+    trials_per_hour: float | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -72,6 +77,15 @@ class TimeEstimator:
             records: The finished candidates.
         """
         self._since, self._from, self._samples = time.monotonic(), len(records), work_of(records).total
+
+    def trials_per_hour(self, records: Sequence[CandidateRecord]) -> float | None:
+        """Compute how many trials are finished in an hour; None before the first counted trial.
+
+        Args:
+            records: The finished candidates.
+        """
+        fresh, took = len(records) - self._from, time.monotonic() - self._since
+        return 3600.0 * fresh / took if fresh > 0 and took > 0 else None
 
     def remaining(self, records: Sequence[CandidateRecord], processed: int) -> float | None:
         """Estimate the seconds until trials, samples or seconds are used up; None before the first counted trial.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from autoprune.study.artifacts import check_storage, use_storage
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.contexts import make_context
 from autoprune.study.device import store_profile, study_latency
+from autoprune.study.executors.registry import Hiring
 from autoprune.study.identity import new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
@@ -65,6 +67,7 @@ class Study:
         settings: Settings of the study.
         context: Everything the trials share; None when opened without a task, which a Run suffices for.
         untested: Number of a candidate -> why the last run could not measure it on the test split.
+        script: Study script from which worker processes make the task; None sends them the pickled task.
 
     Example:
         >>> import tempfile
@@ -92,6 +95,7 @@ class Study:
     settings: StudySettings
     context: TrialContext | None
     untested: Mapping[int, str] = field(default_factory=dict)
+    script: Path | None = None
     _records: list[CandidateRecord] = field(default_factory=list)
 
     @classmethod
@@ -297,6 +301,8 @@ class Study:
         seconds: float | None = None,
         sampler: BaseSampler | None = None,
         on_progress: OnProgress | None = None,
+        workers: int | None = None,
+        executor: Executor | None = None,
     ) -> Front:
         """Search until enough candidates are finished or time is used up; a further call continues the search.
 
@@ -310,6 +316,9 @@ class Study:
             sampler: Optuna sampler in place of the settings'. It keeps its own seed and state, so a resumed run differs
                 from an uninterrupted one.
             on_progress: Called after each part of the scan, each trial, each test measurement, and at the end.
+            workers: Trials that run at the same time, in worker processes; overrides the settings (docs/workers.md).
+            executor: Executor of concurrent.futures whose workers run the trials, such as Dask's or MPI's, in place of
+                that of the settings; `workers` is then the number of trials that are sent to it at the same time.
 
         Returns:
             The front.
@@ -324,6 +333,10 @@ class Study:
             trials=self.settings.trials if trials is None else trials,
             seconds=self.settings.seconds if seconds is None else seconds,
         )
+        if workers is not None:
+            settings = settings.changed({"workers.count": workers})
+        hiring = Hiring(folder=self.folder, context=context, settings=settings, script=self.script, executor=executor)
+        hiring.check()
         threads = torch.get_num_threads()
         torch.set_num_threads(settings.measure.threads)
         try:
@@ -340,6 +353,7 @@ class Study:
                     sampler=sampler,
                     problem=self.problem,
                     on_progress=on_progress or (lambda _: None),
+                    hiring=hiring,
                 )
                 loop = Loop(setup, self._records)
                 self.untested = loop.untested.why

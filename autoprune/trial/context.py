@@ -111,8 +111,21 @@ class TrialContext:
             masks_weights="weights" in kinds and len(maskable(topology)) > 0,
             profiles=tuple(profiles),
             timing=timing,
-            judged=tuple(name for name in prepared.metric_set if name in judged and name != prepared.quality),
+            judged=judged_metrics(prepared, judged),
         )
+
+
+def judged_metrics(task: PreparedTask, names: Collection[str]) -> tuple[str, ...]:
+    """Select the further metrics of a task whose noise is needed.
+
+    Args:
+        task: The prepared task.
+        names: Names of objectives and of limited ones.
+
+    Returns:
+        Those that are metrics of the task other than the quality, in its order.
+    """
+    return tuple(name for name in task.metric_set if name in names and name != task.quality)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -12,19 +14,33 @@ from torch import nn
 from autoprune.errors import ConfigurationError, raise_all
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency.comparer import LatencyComparer
+from autoprune.measure.latency.quiet import quiet_host
 from autoprune.measure.latency.timing import Timing
 from autoprune.measure.registry import measure_further
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.profile import LatencyProfile
-from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
 from autoprune.task.prepare import PreparedTask
+
+
+class LatencyPredictor(Protocol):
+    """Predicts the latency of cut models, see `LatencyModel`."""
+
+    def predict(self, widths: Mapping[str, int], dropped: Sequence[str] = ()) -> Latency:
+        """Predict the latency of a cut model.
+
+        Args:
+            widths: Group name -> width; whole for a group that is not named.
+            dropped: Names of the blocks that are dropped.
+        """
+        ...
+
 
 #: Widths and dropped blocks.
 _Architecture = tuple[tuple[tuple[str, int], ...], tuple[str, ...]]
@@ -61,7 +77,9 @@ class CostOracle:
         self._comparers: dict[str, LatencyComparer] = {}
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
-        self._model: LatencyModel | None = None
+        self._predictors: Mapping[str, LatencyPredictor] = {}
+        self.leaves_out_masks = False
+        self._alone: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def refer_to(self, dense: Mapping[str, Latency]) -> None:
         """Take the milliseconds of the dense model from earlier measurements of the same study.
@@ -87,13 +105,18 @@ class CostOracle:
                 faults.append(str(error))
         raise_all("the latency profiles", faults)
 
-    def predict_with(self, model: LatencyModel) -> None:
-        """Predict latencies in the default profile from now on, unless a measurement is requested.
+    def predict_with(self, predictors: Mapping[str, LatencyPredictor], *, leave_out_masks: bool = False) -> None:
+        """Predict latencies from now on, unless a measurement is requested.
 
         Args:
-            model: Latency model of the device.
+            predictors: Name of a latency profile -> what predicts its latencies.
+            leave_out_masks: Whether the effect of masks on latency is not measured either.
         """
-        self._model = model
+        self._predictors, self.leaves_out_masks = predictors, leave_out_masks
+
+    def measure_in_quiet(self) -> None:
+        """Measure latencies only while no other trial of this host runs, see `measure.latency.quiet`."""
+        self._alone = quiet_host
 
     def expected(self, plan: ResolvedPlan, *, timed: bool) -> Measurement:
         """Work out the costs of a plan without training.
@@ -167,13 +190,13 @@ class CostOracle:
             return {}
         key, found = self._architecture(kept), {}
         is_dense = key == self._architecture(KeptChannels.whole(self._topology))
-        predicting = None if measured or is_dense else self._model
+        predictors = {} if measured or is_dense else self._predictors
         for profile in self._profiles:
             known = self._timed.get((key, profile.name))
-            if known is None and predicting is not None and profile.name == DEFAULT_PROFILE:
-                found[profile.name] = predicting.predict(kept.widths, kept.dropped)
+            if known is None and profile.name in predictors:
+                found[profile.name] = predictors[profile.name].predict(kept.widths, kept.dropped)
                 continue
-            latency = self._comparer(profile).compare(model) if known is None else known
+            latency = self._compared(profile, model) if known is None else known
             if latency.trusted:
                 self._timed[key, profile.name] = latency
             found[profile.name] = latency
@@ -187,9 +210,9 @@ class CostOracle:
             model: A model with masks.
 
         Returns:
-            The effect of the masks alone; None where latency is left out.
+            The effect of the masks alone; None where latency, or this effect, is left out.
         """
-        if self._timing is None:
+        if self._timing is None or self.leaves_out_masks:
             return None
         filled = clone_with(model)
         for name, parameter in filled.named_parameters():
@@ -197,7 +220,12 @@ class CostOracle:
                 # Latency does not depend on the values, unless they are zero or denormal.
                 parameter.masked_fill_(parameter == 0, 0.01)
         comparer = LatencyComparer(filled, self._task.example_inputs, self._profiles[0], self._timing)
-        return comparer.compare(model)
+        with self._alone():
+            return comparer.compare(model)
+
+    def _compared(self, profile: LatencyProfile, model: nn.Module) -> Latency:
+        with self._alone():
+            return self._comparer(profile).compare(model)
 
     def _comparer(self, profile: LatencyProfile) -> LatencyComparer:
         """Return the comparer of a profile, which prepares the dense model once."""

@@ -39,6 +39,7 @@ SEE: Mapping[str, str] = {
     "recovery": "[recovery.md](recovery.md), [schedules.md](schedules.md), [benchmarks.md](benchmarks.md)",
     "search": "[search.md](search.md), [samplers.md](samplers.md), [early_stopping.md](early_stopping.md)",
     "measure": "[search.md](search.md#the-front)",
+    "workers": "[workers.md](workers.md)",
     "storage": "[search.md](search.md#disk)",
 }
 #: Longest rule that a table shows; a longer one lists the names of a registry.

@@ -82,11 +82,11 @@ def without_a_docstring(source: Source) -> Iterator[str]:
 
 
 def signatures_that_hide_arguments(source: Source) -> Iterator[str]:
-    """**kwargs but where the place of any module is taken, and mutable defaults."""
+    """**kwargs but where any module, or an executor of the standard library, is replaced; and mutable defaults."""
     for node in public(source.module.body):
         if isinstance(node, ast.ClassDef):
             continue
-        if node.args.kwarg is not None and source.path.name != "skip.py":
+        if node.args.kwarg is not None and source.path.name != "skip.py" and node.name != "submit":
             yield f"**{node.args.kwarg.arg} of {node.name}"
         defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
         if any(isinstance(default, ast.List | ast.Dict | ast.Set) for default in defaults):

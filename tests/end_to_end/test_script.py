@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.cli.script import load_script, make_sampler, read_limits
+from autoprune.cli.arguments import read_limits
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.search.settings import UNIFORM_POINTS
+from autoprune.study.script import load_script, make_sampler
 from tests.end_to_end.script import command, write
 from tests.unit.study.small import journal_study
 

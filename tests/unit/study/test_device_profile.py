@@ -175,7 +175,7 @@ def test_the_dense_model_is_never_predicted(monkeypatch: pytest.MonkeyPatch) -> 
     context = TrialContext.of(flat_task(), timing=Timing())
     topology = context.topology
     oracle = context.costs
-    oracle.predict_with(latency_model_of(profile_of(topology, half_for_nothing(topology))))
+    oracle.predict_with({"default": latency_model_of(profile_of(topology, half_for_nothing(topology)))})
     whole = KeptChannels.whole(topology)
     less = KeptChannels(groups={topology.groups[0].name: (0, 1)})
     found = [oracle.latencies(cut(context.task.dense, topology, kept), kept)["default"] for kept in (whole, less)]

@@ -16,7 +16,7 @@ from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictEr
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
-from autoprune.study.loop import FAILURES_IN_A_ROW
+from autoprune.study.trial_loop import FAILURES_IN_A_ROW
 from tests.settings import flat
 from tests.slow import slow
 from tests.tasks import flat_task, image_task

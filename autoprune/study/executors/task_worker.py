@@ -1,0 +1,128 @@
+"""TaskWorker: what a worker process keeps between two trials of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoprune.errors import StorageError, error_message
+from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.measurement import Latency
+from autoprune.records.problem import Problem
+from autoprune.records.results import Results
+from autoprune.records.run_folder import RunFolder
+from autoprune.search import early_stopping
+from autoprune.search.proposal import Proposal
+from autoprune.search.settings import QUIET, StudySettings
+from autoprune.study.contexts import stored_context
+from autoprune.study.executors.source import TaskSource
+from autoprune.study.predicting import predict_latencies
+from autoprune.study.store import result_of
+from autoprune.study.trials import TrialRunner
+from autoprune.surgery.cut import cut
+from autoprune.task.checkpoint import serialize_smallest
+from autoprune.trial.candidate import RungState
+from autoprune.trial.context import TrialContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskWorker:
+    """The task of a study in a worker process, with what the run folder tells.
+
+    Attributes:
+        runner: Runs trials.
+        problem: Objectives of the study.
+    """
+
+    runner: TrialRunner
+    problem: Problem
+    _known: dict[int, CandidateRecord] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: RunFolder, source: TaskSource, settings: StudySettings) -> TaskWorker:
+        """Make the task, and read the structure of its model from the run folder instead of proving it again.
+
+        Args:
+            folder: Run folder.
+            source: Where the task comes from.
+            settings: Settings of the run.
+
+        Returns:
+            The worker.
+
+        Raises:
+            ConfigurationError: The task cannot be made in this process, or has another model than the study.
+        """
+        context = stored_context(source.load(folder), settings, folder)
+        if settings.workers.latency == QUIET:
+            context.costs.measure_in_quiet()
+        stored = folder.read_study()
+        problem = stored.problem(settings.objectives, settings.limits, settings.measure.profile_names)
+        return cls(runner=TrialRunner.of(folder, context, settings), problem=problem)
+
+    @property
+    def folder(self) -> RunFolder:
+        """Run folder."""
+        return self.runner.folder
+
+    @property
+    def context(self) -> TrialContext:
+        """Context of the trials."""
+        return self.runner.context
+
+    def run(self, proposal: Proposal, results: Results) -> None:
+        """Run a trial, and store its result.
+
+        Args:
+            proposal: The trial.
+            results: Results in the run folder.
+
+        Raises:
+            StorageError: A file cannot be read or written.
+        """
+        self._look_at_dense()
+
+        def stop(state: RungState) -> bool:
+            rule, past = self.runner.settings.search.early_stopping, (self._records(), self.problem)
+            return early_stopping.stops_proposal(rule, proposal, (state.share, state.quality), state.costs, past)
+
+        start = proposal.start_from
+        candidate = self.runner.run(proposal, None if start is None else self._need(start), stop)
+        weights = serialize_smallest(candidate.model.state_dict())
+        results.write(proposal.number, proposal.to_json(), result_of(candidate).to_json(), weights)
+
+    def measure(self, number: int) -> Mapping[str, Latency]:
+        """Measure the latencies of a candidate, which do not depend on its weights.
+
+        Args:
+            number: Number of the candidate.
+
+        Returns:
+            Name of a latency profile -> latency.
+        """
+        self._look_at_dense()
+        kept = self._need(number).channels
+        model = cut(self.context.task.dense, self.context.topology, kept)
+        return self.context.costs.latencies(model, kept, measured=True)
+
+    def _look_at_dense(self) -> None:
+        """Take milliseconds and predictions from the measured dense model, once it is there."""
+        dense = dense_record(self._records())
+        if dense is not None:
+            self.context.costs.refer_to(dense.search.latencies)
+            predict_latencies(self.context, self.folder, self.runner.settings, dense)
+
+    def _records(self) -> Sequence[CandidateRecord]:
+        """Return the finished candidates; those that were read before are not read again."""
+        for number in map(self.folder.candidate_number, self.folder.candidate_names()):
+            if number not in self._known:
+                found = self.folder.read_candidate(number)
+                if found is not None:
+                    self._known[number] = found
+        return [self._known[number] for number in sorted(self._known)]
+
+    def _need(self, number: int) -> CandidateRecord:
+        found = self.folder.read_candidate(number)
+        if found is None:
+            raise StorageError(error_message(f"candidate {number}", "be stored", f"none in {self.folder.path}"))
+        return found

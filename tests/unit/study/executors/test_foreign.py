@@ -1,0 +1,82 @@
+"""Executors of the user's: any of concurrent.futures but threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune.errors import AutopruneError, ConfigurationError
+from tests.tasks import flat_task
+from tests.unit.study.small import comparable, settings
+
+
+def study(out: Path, **changes: object) -> autoprune.Study:
+    return autoprune.Study.create(flat_task(**changes), settings(), out=out)
+
+
+def test_one_worker_gives_what_no_worker_gives(tmp_path: Path) -> None:
+    here = study(tmp_path / "here")
+    here.run()
+    elsewhere = study(tmp_path / "elsewhere")
+    front = elsewhere.run(workers=1)
+    assert comparable(elsewhere.records) == comparable(here.records)
+    assert [one.number for one in front.members] == [one.number for one in here.front().members]
+
+
+@pytest.mark.slow
+def test_a_pool_of_the_standard_library(tmp_path: Path) -> None:
+    found = study(tmp_path / "run")
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        found.run(executor=pool)
+        assert pool.submit(len, "still open").result() == 10, "it is the user's"
+    assert len(found.records) == 8
+    assert not (tmp_path / "run" / "task.pickle").exists()
+    assert not (tmp_path / "run" / "results").exists()
+
+
+@pytest.mark.slow
+def test_a_broken_pool_ends_the_run_which_goes_on_with_another(tmp_path: Path) -> None:
+    found = study(tmp_path / "run")
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        pool.submit(_die)
+        with pytest.raises(AutopruneError, match="The executor runs no trials any more: BrokenProcessPool"):
+            found.run(executor=pool)
+    assert not found.stored.failures, "no trial is blamed for it"
+    found.run(workers=1)
+    assert len(found.records) == 8
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_threads_are_refused(tmp_path: Path) -> None:
+    found = study(tmp_path / "run")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match="run calls in other processes"):
+        found.run(executor=pool)
+    assert not found.records
+
+
+def test_a_task_that_cannot_be_pickled_is_refused_before_any_trial_trains(tmp_path: Path) -> None:
+    def predict(outputs: object, held: object = (one for one in "abc")) -> object:
+        return outputs
+
+    found = study(tmp_path / "run", predict=predict)
+    with pytest.raises(ConfigurationError, match="the task must be one that can be sent to worker processes, or be"):
+        found.run(workers=1)
+    assert [str(record.origin) for record in found.records] == ["dense"]
+    assert not (tmp_path / "run" / "task.pickle").exists()
+
+
+@pytest.mark.slow
+def test_settings_of_workers_may_change_from_run_to_run(tmp_path: Path) -> None:
+    study(tmp_path / "run").run(trials=2)
+    again = autoprune.Study.create(flat_task(), settings().changed({"workers.count": 1}), out=tmp_path / "run")
+    again.run(trials=4)
+    assert len(again.records) == 4
