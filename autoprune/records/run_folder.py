@@ -81,6 +81,21 @@ class RunFolder:
         """
         return WeightsFile(self.path, f"{CANDIDATES}/{number:05d}", f"candidate {number}")
 
+    def checkpoint_files(self) -> list[WeightsFile]:
+        """Return the files of weights of all checkpoints, wherever they lie."""
+        root = self.path / CHECKPOINTS
+        found = [(trial, epoch) for trial in _numbered(root) for epoch in _numbered(root / trial)]
+        return [_checkpoint_file(self.path, trial, epoch) for trial, epoch in found]
+
+    def checkpoint_file(self, trial: int, epoch: int) -> WeightsFile:
+        """Return the file of a checkpoint's weights, wherever it lies.
+
+        Args:
+            trial: Number of the trial.
+            epoch: Finished passes over the train split.
+        """
+        return _checkpoint_file(self.path, f"{trial:05d}", f"{epoch:05d}")
+
     def write_study(self, data: Mapping[str, object]) -> None:
         """Write the manifest of the study.
 
@@ -295,8 +310,7 @@ class RunFolder:
 
     def candidate_names(self) -> list[str]:
         """List the names of the candidates' folders."""
-        names = _names(self.path / CANDIDATES)
-        return sorted(name for name in names if name.isascii() and name.isdigit())
+        return _numbered(self.path / CANDIDATES)
 
     def candidate_number(self, name: str) -> int:
         """Read the number of a candidate.
@@ -346,6 +360,15 @@ def _later_latencies(path: Path, number: int) -> Mapping[str, Latency]:
         )
         warnings.warn(text, AutopruneWarning, stacklevel=2)
         return {}
+
+
+def _checkpoint_file(run: Path, trial: str, epoch: str) -> WeightsFile:
+    return WeightsFile(run, f"{CHECKPOINTS}/{trial}/{epoch}", f"the checkpoint {int(epoch)} of trial {int(trial)}")
+
+
+def _numbered(folder: Path) -> list[str]:
+    """Return the names in a folder that are numbers."""
+    return sorted(name for name in _names(folder) if name.isascii() and name.isdigit())
 
 
 def _without_study(path: Path) -> str:

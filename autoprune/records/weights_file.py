@@ -123,6 +123,14 @@ class WeightsFile:
         write_atomically(self.path.with_name(UPLOADED), b"")
         self._unlink(self.path)
 
+    def try_to_upload(self) -> None:
+        """Move weights to the storage of artifacts, if the run has one; where that fails, they stay with a warning."""
+        if self.path.is_file() and read_artifacts(self.run) is not None:
+            try:
+                self.upload()
+            except StorageError as error:
+                self._warn(error)
+
     def remove(self) -> None:
         """Delete the weights and mark them as deleted. What cannot be deleted now, is by the next run."""
         write_atomically(self.path.with_name(REMOVED), b"")
@@ -166,10 +174,13 @@ class WeightsFile:
         try:
             artifacts.write(self.name, data)
         except StorageError as error:
-            text = f"{error} The weights of {self.owner} stay in the run folder until the next run uploads them."
-            warnings.warn(text, AutopruneWarning, stacklevel=2)
+            self._warn(error)
             return False
         return True
+
+    def _warn(self, error: StorageError) -> None:
+        text = f"{error} The weights of {self.owner} stay in the run folder until the next run uploads them."
+        warnings.warn(text, AutopruneWarning, stacklevel=3)
 
     def _unlink(self, path: Path) -> None:
         try:

@@ -244,7 +244,7 @@ class _Examination:
             yield self.moved(weights, f"are not the weights that {DIGEST} tells", then, path / DIGEST)
 
     def artifacts(self) -> Iterator[Finding]:
-        """Find uploaded weights that are gone, and weights in the storage that no candidate has."""
+        """Find uploaded weights that are gone, and objects in it that nothing names."""
         try:
             storage = read_artifacts(self.path)
             names = set() if storage is None else storage.names()
@@ -253,7 +253,7 @@ class _Examination:
         except AutopruneError as error:
             yield Finding(place=ARTIFACTS, fault=_said(error), repair="")
             return
-        files = [self.folder.weights_file(number) for number in self.records]
+        files = [*map(self.folder.weights_file, self.records), *self.folder.checkpoint_files()]
         wanted = {one.name: one.path.with_name(UPLOADED) for one in files if one.is_uploaded}
         if wanted and not names:  # another bucket, more likely than one that lost everything
             fault = (
@@ -266,8 +266,8 @@ class _Examination:
             yield self.moved(wanted[name], "marks weights that the storage does not hold", then)
         for name in sorted(names - wanted.keys()):
             assert storage is not None
-            kept = "stays; delete it with a tool of the storage"
-            yield Finding(place=storage.place(name), fault="is an object that no candidate has", repair=kept)
+            fault, kept = "is an object that nothing here names", "stays; delete it with a tool of the storage"
+            yield Finding(place=storage.place(name), fault=fault, repair=kept)
 
     def lineages(self) -> Iterator[Finding]:
         """Find candidates whose ancestors are missing; they are whole without them."""
@@ -291,8 +291,8 @@ class _Examination:
 
     def checkpoint(self, path: Path) -> Iterator[Finding]:
         """Find half a checkpoint."""
-        there = [name for name in (CHECKPOINT, WEIGHTS) if (path / name).is_file()]
-        if len(there) < 2:
+        there = [name for name in (CHECKPOINT, WEIGHTS, UPLOADED) if (path / name).is_file()]
+        if CHECKPOINT not in there or len(there) < 2:
             yield self.moved(path, f"holds {there[0] if there else 'nothing'} alone", "the candidate stays")
 
     def journal(self) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.records.artifacts import Artifacts, check_writable, new_artifacts, read_artifacts, write_artifacts
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.weights_file import WeightsFile
+from autoprune.study.checkpoint_state import has_state
 
 
 def check_storage(folder: RunFolder, url: str | None) -> None:
@@ -46,6 +47,7 @@ def use_storage(folder: RunFolder, url: str | None) -> None:
     if chosen is None:
         return
     files = [folder.weights_file(folder.candidate_number(name)) for name in folder.candidate_names()]
+    files += [one for one in folder.checkpoint_files() if not has_state(one.path.parent)]
     if stored is not None and stored != chosen:
         _check_moved(stored, chosen, [one for one in files if one.is_uploaded and one.is_stored])
     if stored != chosen:

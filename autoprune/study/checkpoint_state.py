@@ -71,6 +71,15 @@ def read_state(path: Path, largest: int | None) -> TrialState | None:
     return replace(state, model=model, training=replace(state.training, tensors=by_kind))
 
 
+def has_state(path: Path) -> bool:
+    """Tell whether a checkpoint has a state from which its trial can go on.
+
+    Args:
+        path: Folder of the checkpoint.
+    """
+    return (path / STATE_DIGESTS).exists()
+
+
 def remove_state(path: Path) -> None:
     """Delete the state of a checkpoint; its weights stay. What cannot be deleted stays, too.
 

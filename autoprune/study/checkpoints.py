@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from autoprune.recovery.callbacks import Snapshot
 from autoprune.recovery.trial_state import TrialState
 from autoprune.study.checkpoint_state import read_state, remove_state, state_files
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest
+from autoprune.task.checkpoint import bytes_of, parse_weights, read_weights, serialize_smallest
 from autoprune.trial.context import TrialContext
 
 
@@ -82,7 +83,7 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
             write_atomically(temporary / name, data)
     for earlier in _epochs(folder, trial):
         if earlier != final:
-            remove_state(earlier)
+            _retire(folder, trial, earlier)
     return final
 
 
@@ -122,20 +123,20 @@ def latest_state(folder: RunFolder, trial: int, identity: str) -> TrialState | N
         state = read_state(path, largest)
         if state is not None and state.identity == identity:
             return state
-        shutil.rmtree(path, ignore_errors=True)
+        _delete(folder, trial, path)
     clear(folder, trial)
     return None
 
 
 def remove_states(folder: RunFolder, trial: int) -> None:
-    """Delete the state from which a trial could go on, once it has ended. Its checkpoints stay.
+    """Delete the state from which a trial could go on, once it has ended. Its checkpoints stay, and are uploaded.
 
     Args:
         folder: Run folder.
         trial: Number of the trial.
     """
     for path in _epochs(folder, trial):
-        remove_state(path)
+        _retire(folder, trial, path)
 
 
 def clear(folder: RunFolder, trial: int) -> None:
@@ -145,6 +146,8 @@ def clear(folder: RunFolder, trial: int) -> None:
         folder: Run folder.
         trial: Number of the trial.
     """
+    for path in _epochs(folder, trial):
+        _delete(folder, trial, path)
     shutil.rmtree(_folder(folder, trial), ignore_errors=True)
 
 
@@ -179,8 +182,25 @@ def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int)
         raise NotFoundError(error_message(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
     kept = KeptChannels(groups=found.kept, dropped=found.dropped)
-    weights = read_weights(Path(found.path) / WEIGHTS, bytes_of(context.task.dense.state_dict()))
+    file, largest = folder.checkpoint_file(trial, epoch), bytes_of(context.task.dense.state_dict())
+    uploaded = file.read_uploaded()
+    weights = read_weights(file.path, largest) if uploaded is None else parse_weights(uploaded, file.place, largest)
     return rebuild(context.task.dense, context.topology, kept, weights).eval()
+
+
+def _retire(folder: RunFolder, trial: int, path: Path) -> None:
+    """Keep the model of a checkpoint alone, in the storage of artifacts if the run has one."""
+    remove_state(path)
+    folder.checkpoint_file(trial, int(path.name)).try_to_upload()
+
+
+def _delete(folder: RunFolder, trial: int, path: Path) -> None:
+    """Delete a checkpoint. An object that cannot be deleted now is one that `autoprune doctor` tells."""
+    file = folder.checkpoint_file(trial, int(path.name))
+    if file.is_uploaded:
+        with contextlib.suppress(StorageError):
+            file.finish_removal()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _folder(folder: RunFolder, trial: int) -> Path:

@@ -20,6 +20,7 @@ from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.records.artifacts import read_artifacts
 from autoprune.records.user_cache import CACHE_VARIABLE
 from autoprune.search.doctor import examine
+from autoprune.study import checkpoints
 from autoprune.study.progress import Progress
 from autoprune.study.store import load_weights
 from tests.processes import start
@@ -182,7 +183,7 @@ def test_a_spoiled_object_is_refused_and_a_lost_one_told(remote: autoprune.Study
         faults = {finding.place: finding.fault for finding in examine(remote.folder.path, dry_run=True)}
         assert faults == {
             "candidates/00001/weights.uploaded": "marks weights that the storage does not hold",
-            storage.place("candidates/00099/weights.safetensors"): "is an object that no candidate has",
+            storage.place("candidates/00099/weights.safetensors"): "is an object that nothing here names",
         }
     finally:
         storage.write(one.name, data)
@@ -209,6 +210,45 @@ def test_another_url_has_to_hold_what_is_stored(server: S3Server, tmp_path: Path
     later = autoprune.Study.open(tmp_path / "run", flat_task())
     later.rebuild(1)
     assert later.folder.weights_file(2).place.startswith(other)
+
+
+def test_checkpoints_lie_there_too(server: S3Server, tmp_path: Path) -> None:
+    """Those of finished trials; they load as from a run folder, and go where an attempt begins anew."""
+    chosen = settings(trials=3, uniform_points=0, solved_points=2, checkpoint_epochs=1, steps=25)
+    whole = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "local")
+    whole.run()
+    study = autoprune.Study.create(flat_task(), chosen.changed({"storage.artifacts": URL}), out=tmp_path / "run")
+    study.run()
+    assert not [*(tmp_path / "run").rglob("weights.safetensors")]
+    epochs = [(one.trial, one.epoch) for number in (1, 2) for one in study.checkpoints(number)]
+    assert epochs == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for trial, epoch in epochs:
+        found, expected = (one.rebuild(trial, epoch=epoch).state_dict() for one in (study, whole))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not examine(study.folder.path)
+    storage = read_artifacts(study.folder.path)
+    assert storage is not None
+    checkpoints.clear(study.folder, 2)
+    kept = {name for name in storage.names() if name.startswith("checkpoints")}
+    assert kept == {f"checkpoints/00001/0000{epoch}/weights.safetensors" for epoch in (1, 2)}
+
+
+def test_checkpoints_that_an_outage_kept_here_are_uploaded_later(server: S3Server, tmp_path: Path) -> None:
+    chosen = settings(trials=2, uniform_points=0, solved_points=1, checkpoint_epochs=1, steps=25, artifacts=URL)
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
+
+    def leave(progress: Progress) -> None:
+        if progress.done == 1:
+            server.stop()
+
+    with pytest.warns(AutopruneWarning, match=r"weights of (the checkpoint [12] of trial|candidate) 1 stay in the run"):
+        study.run(on_progress=leave)
+    left = [*(tmp_path / "run").rglob("weights.safetensors")]
+    assert [path.parent.name for path in sorted(left)] == ["00001", "00001", "00002"]
+    server.start()
+    study.run()
+    assert not [*(tmp_path / "run").rglob("weights.safetensors")]
+    study.rebuild(1, epoch=1)
 
 
 @pytest.mark.parametrize(
