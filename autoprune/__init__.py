@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from autoprune.search.settings import MeasureSettings as MeasureSettings
     from autoprune.search.settings import StorageSettings as StorageSettings
     from autoprune.search.settings import StudySettings as StudySettings
+    from autoprune.search.settings import WorkerSettings as WorkerSettings
     from autoprune.search.space.pruning_space import PruningSpace as PruningSpace
     from autoprune.search.space.setting_groups import MaskSettings as MaskSettings
     from autoprune.search.space.setting_groups import RecoverySettings as RecoverySettings
@@ -120,6 +121,7 @@ _WHERE = {
     "StructureSettings": "autoprune.search.space.setting_groups",
     "Study": "autoprune.study.study",
     "StudySettings": "autoprune.search.settings",
+    "WorkerSettings": "autoprune.search.settings",
     "Task": "autoprune.task.task",
     "Topology": "autoprune.structure.topology",
     "TrialContext": "autoprune.trial.context",

@@ -86,6 +86,7 @@ class Loop:
     def run(self) -> None:
         """Run scan, dense model, warm starts, trials and test measurements; store why the run ended."""
         self._folder.remove_ending()
+        (self._folder.path / WORKERS).unlink(missing_ok=True)  # of a run that was killed
         try:
             reason = self._search_to_end()
             self._measure_predicted(reason)

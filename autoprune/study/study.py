@@ -36,7 +36,7 @@ from autoprune.study.artifacts import check_storage, use_storage
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.contexts import make_context
 from autoprune.study.device import store_profile, study_latency
-from autoprune.study.executors.registry import Hiring
+from autoprune.study.executors.registry import Hiring, with_workers
 from autoprune.study.identity import new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
@@ -318,7 +318,8 @@ class Study:
             on_progress: Called after each part of the scan, each trial, each test measurement, and at the end.
             workers: Trials that run at the same time, in worker processes; overrides the settings (docs/workers.md).
             executor: Executor of concurrent.futures whose workers run the trials, such as Dask's or MPI's, in place of
-                that of the settings; `workers` is then the number of trials that are sent to it at the same time.
+                that of the settings; `workers` is then the number of trials that are sent to it at the same time, by
+                default its number of workers where it tells it.
 
         Returns:
             The front.
@@ -333,8 +334,7 @@ class Study:
             trials=self.settings.trials if trials is None else trials,
             seconds=self.settings.seconds if seconds is None else seconds,
         )
-        if workers is not None:
-            settings = settings.changed({"workers.count": workers})
+        settings = with_workers(settings, workers, executor)
         hiring = Hiring(folder=self.folder, context=context, settings=settings, script=self.script, executor=executor)
         hiring.check()
         threads = torch.get_num_threads()

@@ -18,6 +18,8 @@ from autoprune.study.executors.worker import read_message, write_message
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: Log of the process that starts workers.
+NURSERY_LOG = "workers.log"
 #: A call that waits for a worker: function, arguments, and where its result goes.
 _Call = tuple[Callable[..., object], tuple[object, ...], "Future[object]"]
 
@@ -53,7 +55,7 @@ class ProcessExecutor(Executor):
         self, count: int, logs: Path, environments: Sequence[Mapping[str, str]] = (), imports: str = ""
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._nursery = Nursery(logs / "workers.log", imports)
+        self._nursery = Nursery(logs / NURSERY_LOG, imports)
         self._nursery.begin()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
@@ -154,7 +156,11 @@ class _Worker:
             try:
                 process = self._process = self._process or self._nursery.start(self._log, self._environment)
             except OSError as error:
-                future.set_exception(WorkerDiedError(f"no worker process could be started ({error})"))
+                future.set_exception(
+                    WorkerDiedError(
+                        f"no worker process could be started ({error}); see {self._log.parent / NURSERY_LOG}"
+                    )
+                )
                 return
             self._future = future
         try:

@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from autoprune.errors import error_message, raise_all
 from autoprune.records.measurement import Latency
@@ -73,6 +72,22 @@ class Hiring:
             got = f"{workers.trial_timeout:g} s without"
             faults.append(error_message("workers.trial_timeout", expected, got, remedy))
         raise_all("the workers", faults)
+
+
+def with_workers(settings: StudySettings, workers: int | None, executor: Executor | None) -> StudySettings:
+    """Put the number of workers that a caller asks for into the settings of a run.
+
+    Args:
+        settings: Settings of the run.
+        workers: Number of workers; None for that of the settings.
+        executor: Executor of the user, whose number of workers is taken where no other is given; None without.
+
+    Returns:
+        The settings.
+    """
+    if executor is not None and workers is None and settings.workers.count is None:
+        workers = int(getattr(executor, "_max_workers", 1))
+    return settings if workers is None else settings.changed({"workers.count": workers})
 
 
 def _processes(hiring: Hiring) -> tuple[Executor, int]:
@@ -145,7 +160,7 @@ def _executor(hiring: Hiring) -> Iterator[tuple[Executor, int]]:
     """Open the executor; the user's own is left open."""
     workers = hiring.settings.workers
     if hiring.executor is not None:
-        yield hiring.executor, workers.count or cast("int", getattr(hiring.executor, "_max_workers", 1))
+        yield hiring.executor, workers.count or 1
         return
     executor, count = EXECUTORS["ray" if workers.ray_address else "processes"](hiring)
     try:

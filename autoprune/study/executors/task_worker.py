@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from autoprune.errors import StorageError, error_message
+from autoprune.measure.latency.quiet import busy_host
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.measurement import Latency
 from autoprune.records.problem import Problem
@@ -81,13 +83,16 @@ class TaskWorker:
             StorageError: A file cannot be read or written.
         """
         self._look_at_dense()
+        in_quiet = self.runner.settings.workers.latency == QUIET
 
         def stop(state: RungState) -> bool:
             rule, past = self.runner.settings.search.early_stopping, (self._records(), self.problem)
             return early_stopping.stops_proposal(rule, proposal, (state.share, state.quality), state.costs, past)
 
         start = proposal.start_from
-        candidate = self.runner.run(proposal, None if start is None else self._need(start), stop)
+        ancestor = None if start is None else self._need(start)
+        with busy_host() if in_quiet else nullcontext():
+            candidate = self.runner.run(proposal, ancestor, stop)
         weights = serialize_smallest(candidate.model.state_dict())
         results.write(proposal.number, proposal.to_json(), result_of(candidate).to_json(), weights)
 

@@ -12,6 +12,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError
+from autoprune.records.candidate import CandidateRecord
 from tests.tasks import flat_task
 from tests.unit.study.small import comparable, settings
 
@@ -80,3 +81,24 @@ def test_settings_of_workers_may_change_from_run_to_run(tmp_path: Path) -> None:
     again = autoprune.Study.create(flat_task(), settings().changed({"workers.count": 1}), out=tmp_path / "run")
     again.run(trials=4)
     assert len(again.records) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "timed"), [("end", False), ("quiet", True)])
+def test_latency_is_predicted_while_workers_train_and_measured_at_the_end(
+    how: str, timed: bool, tmp_path: Path
+) -> None:
+    chosen = settings(objectives=("quality", "latency_ms"), latency_rounds=2, latency_backend="eager")
+    chosen = chosen.changed({"workers.latency": how, "measure.latency_seconds": 0.05})
+    found = autoprune.Study.create(flat_task(test=None), chosen, out=tmp_path / "run")
+    seen: list[str] = []
+    front = found.run(workers=1, on_progress=lambda progress: seen.append(progress.stage))
+    assert not any(record.search.predicted for record in front.members)
+    trained = [found.folder.path / "candidates" / f"{one.number:05d}" / "candidate.json" for one in found.records[1:]]
+    at_first = [CandidateRecord.from_json(path.read_text()).search.latency for path in trained]
+    assert all(latency is not None and latency.is_predicted is not timed for latency in at_first)
+    whole = found.records[0].search.multiply_adds
+    for record, latency in zip(found.records[1:], at_first, strict=True):
+        if latency is not None and latency.is_predicted:
+            assert latency.ratio == pytest.approx(record.search.multiply_adds / whole)
+            assert latency.ratio_high == 1.0
