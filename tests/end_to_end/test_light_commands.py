@@ -58,7 +58,7 @@ WITHOUT = [
     (
         ("torch",),
         ("tests/unit/search", "tests/unit/study/test_surrogate.py"),
-        "not many and not killed and not optuna_export",
+        "not many and not killed and not optuna_export and not qmc",
     ),
 ]
 
