@@ -23,8 +23,9 @@ from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
 from autoprune.report.terminal import front_tables, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
-from autoprune.search.settings import StudySettings
+from autoprune.search.settings import QUIET, StudySettings
 from autoprune.sensitivity.scan import plan_scan
+from autoprune.study.executors.registry import LOGS
 from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.study import Study
 from autoprune.task.batches import batch_samples
@@ -60,10 +61,12 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
     assert study.context is not None
     lines = [f"The task: {study.context.task.summary()}", _profile(study, settings), _scan(study, settings)]
     for line in filter(
-        None, (*lines, _proposals(study, settings, proposer), _trial(study, settings), _until(settings))
+        None,
+        (*lines, _proposals(study, settings, proposer), _trial(study, settings), _workers(settings), _until(settings)),
     ):
         console.print(f"  {line}")
-    console.print(f"  {_duration(study, settings)} Control-C stops the run; the same command continues it.")
+    stops = "Control-C lets running trials finish, and a second one ends at once; the same command goes on."
+    console.print(f"  {_duration(study, settings)} {stops}")
 
 
 def _profile(study: Study, settings: StudySettings) -> str:
@@ -132,7 +135,20 @@ def _trial(study: Study, settings: StudySettings) -> str:
         judged = "evaluate(model)"
     where = " where it would reach the front" if settings.measure.predicts else ""
     timed = f", latency{where}" if settings.measure.latency_rounds else ""
+    if timed and not settings.workers.is_inline and settings.workers.latency != QUIET:
+        timed = "; latency is predicted, and measured at the end"
     return f"Each trial: {trained}, then {judged}{timed}."
+
+
+def _workers(settings: StudySettings) -> str:
+    workers = settings.workers
+    if workers.is_inline:
+        return ""
+    if not workers.ray_address:
+        several = "one process" if workers.count == 1 else f"{workers.count} processes"
+        return f"Trials run in {several} of this machine; their logs lie in {LOGS}/ in the run folder."
+    count = f"{workers.count} at a time" if workers.count else "as many at a time as it has room for"
+    return f"Trials run on the Ray cluster {workers.ray_address}, {count}."
 
 
 def _until(settings: StudySettings) -> str:
@@ -267,9 +283,8 @@ def _line(progress: Progress) -> str:
 
 def _worker_lines(progress: Progress) -> list[str]:
     """Say what each worker does."""
-    now = time.time()
     return [
-        f"{printable_line(one.name)}: trial {one.trial}, for {duration_text(max(now - one.since, 0.0))}"
+        f"{printable_line(one.name)}: trial {one.trial}, since {time.strftime('%H:%M:%S', time.localtime(one.since))}"
         for one in progress.workers
     ]
 

@@ -167,7 +167,7 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
         "Trials: the dense model, a chain of 1 solved allocations, a uniform sweep of 3 points; then proposals by tpe",
         "Each trial: 2 to 4 steps of 50 samples, then quality on",
         "Limits of the search: max_drop 0.02. It ends after 600 s or 1,000,000 samples at the latest.",
-        "The duration is estimated after the first trials. Control-C stops the run; the same command continues",
+        "The duration is estimated after the first trials. Control-C lets running trials finish, and a",
     ):
         assert words in text
     assert not (tmp_path / "run" / "candidates").exists(), "nothing has begun"
@@ -211,3 +211,24 @@ def test_a_run_that_goes_on_says_about_how_long(tmp_path: Path, capsys: pytest.C
     assert "4 trials, 2 of them finished" in text
     assert re.search(r"The remaining 2 take about \d+:\d\d, judging by the finished ones", text)
     assert "No sensitivity scan." in text
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [
+        ({}, ""),
+        ({"count": 1}, "Trials run in one process of this machine; their logs lie in logs/ in the run folder."),
+        ({"count": 4}, "Trials run in 4 processes of this machine; their logs lie in logs/ in the run folder."),
+        ({"ray_address": "auto"}, "Trials run on the Ray cluster auto, as many at a time as it has room for."),
+        ({"ray_address": "10.0.0.5:6379", "count": 8}, "Trials run on the Ray cluster 10.0.0.5:6379, 8 at a time."),
+    ],
+)
+def test_the_start_says_where_trials_run(
+    workers: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings().changed({f"workers.{name}": value for name, value in workers.items()})
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
+    following.show_start(study, tmp_path, study.settings)
+    told = " ".join(capsys.readouterr().err.split())
+    assert said in told
+    assert ("Trials run" in told) is bool(said)
