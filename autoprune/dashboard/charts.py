@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from autoprune.dashboard.columns import key_of
 from autoprune.dashboard.live import Snapshot
@@ -17,11 +18,9 @@ from autoprune.report.hover import hover_texts
 from autoprune.report.labels import label
 from autoprune.report.theme import SERIES
 
-#: Properties of a trace that are its intervals.
-_INTERVALS = {"error_x", "error_y"}
 #: Properties of a trace that the page works out from its columns, or asks for when they are wanted.
 _KNOWN = {"type", "x", "y", "text", "hovertemplate"}
-#: Most points with intervals; more hide each other.
+#: Most members of fronts with intervals; more hide each other.
 _MOST_INTERVALS = 80
 #: Scale as a client names it -> whether it is logarithmic.
 _SCALES = {"linear": False, "log": True}
@@ -44,7 +43,8 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         Data and layout of the figure, the names of its "axes" and their "scales", and "view", which changes with them.
         Points of the plane have no numbers, which the page has in its columns.
     """
-    view = _view(snapshots[shown], wanted)
+    few = sum(len(one.front.members) for one in snapshots) <= _MOST_INTERVALS
+    view = replace(_view(snapshots[shown], wanted), intervals=few)
     third = _third(snapshots[shown], view, wanted) if wanted.get("view") == "3d" else ""
     traces: list[Properties] = []
     layout: Properties = {}
@@ -59,7 +59,7 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         layout = figure["layout"]
     return json_values(
         {
-            "data": _readable(traces) if third else [_lean(trace) for trace in _readable(traces)],
+            "data": traces if third else [_lean(trace) for trace in traces],
             "layout": layout,
             "axes": [
                 _column(view.x, view.split, one=snapshots[shown]),
@@ -71,14 +71,6 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
             "version": version,
         }
     )
-
-
-def _readable(traces: list[Properties]) -> list[Properties]:
-    """Leave out the intervals where there are too many."""
-    points = [trace["customdata"] for trace in traces if _INTERVALS & trace.keys()]
-    if sum(len(keys) for keys in points if isinstance(keys, list)) <= _MOST_INTERVALS:
-        return traces
-    return [{name: value for name, value in trace.items() if name not in _INTERVALS} for trace in traces]
 
 
 def _lean(trace: Properties) -> Properties:

@@ -189,8 +189,9 @@ def _ranged(front: Front) -> Iterator[Properties]:
 def _drop(front: Front) -> Iterator[Properties]:
     if front.dense is None:
         return
-    losses = [-front.gain(record) for record in front.complete if math.isfinite(front.gain(record))]
-    most = float(np.quantile(losses, 0.9)) if losses else 0.0
+    worse = front.numbers.losses - front.problem.quality.loss(front.dense.search.quality)
+    losses = worse[front.numbers.complete & np.isfinite(worse)]
+    most = float(np.quantile(losses, 0.9)) if len(losses) else 0.0
     if most > 0:
         title = f"loss of {printable_line(front.metric, 60)} against dense, at most"
         yield {

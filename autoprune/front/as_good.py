@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,16 @@ def find_as_good(
     Returns:
         Position of a candidate -> position of the best non-dominated one that it is as good as.
     """
-    found, z, noisy = {}, quantile(), _Noisy.of(problem)
-    errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
-    front = np.flatnonzero(strict)
-    dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
-    surely = _surely_beaten(dominated, front, points, in_doubt, errors, noisy)
-    for here in dominated[~surely].tolist():
-        rivals = front[((points[front] <= points[here]) | in_doubt[here]).all(axis=1)]
-        gains = points[here, noisy.columns] - points[np.ix_(rivals, noisy.columns)]
-        others = [records[rival].search for rival in rivals]
-        noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
-        within = (gains < z * np.stack(noise, axis=1)).any(axis=1)
-        if within.all() and not any(_are_equal(records, points, here, rival) for rival in rivals.tolist()):
+    noisy, found = _Noisy.of(problem), {}
+    front, independent = np.flatnonzero(strict), noisy.independent(records)
+    for here, rivals, gains in _not_surely_beaten(records, points, strict, in_doubt, noisy):
+        if not independent:
+            others = [records[rival].search for rival in rivals]
+            noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
+            if (gains >= quantile() * np.stack(noise, axis=1)).all(axis=1).any():
+                continue
+        equal = rivals[(points[rivals] == points[here]).all(axis=1)]
+        if not any(_are_measured_equal(records[here], records[rival]) for rival in equal.tolist()):
             found[here] = int(rivals[np.argmax(gains[:, noisy.first])])
     return _likely(found, records, points, front, in_doubt, problem)
 
@@ -76,26 +74,32 @@ class _Noisy:
         metrics = [further_metric(problem.objectives[place]) for place in columns]
         return cls(tuple(columns), tuple(metrics), metrics.index("") if "" in metrics else 0)
 
+    def independent(self, records: Sequence[CandidateRecord]) -> bool:
+        """Tell whether no noise is known to be common to candidates, as in older records."""
+        return not any(record.search.deviations_of(name) for record in records for name in self.metrics)
 
-def _surely_beaten(  # what `find_as_good` has
-    dominated: np.ndarray,
-    front: np.ndarray,
-    points: np.ndarray,
-    in_doubt: np.ndarray,
-    errors: np.ndarray,
-    noisy: _Noisy,
-) -> np.ndarray:
-    """Tell which dominated candidates a member beats whatever noise the two have in common: nearly all."""
-    found = np.zeros(len(dominated), dtype=bool)
-    columns = np.array(noisy.columns, dtype=np.int64)
+
+def _not_surely_beaten(
+    records: Sequence[CandidateRecord], points: np.ndarray, strict: np.ndarray, in_doubt: np.ndarray, noisy: _Noisy
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """List the dominated candidates that no member beats whatever noise the two have in common: few of them.
+
+    Each comes with the members that cost no more, and their gains [members, metrics].
+    """
+    errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
+    front, columns = np.flatnonzero(strict), np.array(noisy.columns, dtype=np.int64)
+    dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
+    independent = noisy.independent(records)
     for start in range(0, len(dominated), _AT_ONCE):
         some = dominated[start : start + _AT_ONCE]
         rivals = ((points[front] <= points[some, None]) | in_doubt[some, None]).all(axis=2)
         gains = points[np.ix_(some, columns)][:, None] - points[np.ix_(front, columns)]
-        # No error of a difference is larger than this.
-        most = quantile() * np.sqrt(2) * (errors[some, None] + errors[front])
-        found[start : start + _AT_ONCE] = (rivals & (gains >= most).all(axis=2)).any(axis=1)
-    return found
+        own, theirs = errors[some, None], errors[front]
+        # No error of a difference is larger than root two of the sum.
+        most = np.hypot(own, theirs) if independent else np.sqrt(2) * (own + theirs)
+        beaten = (rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1)
+        for row in np.flatnonzero(~beaten).tolist():
+            yield int(some[row]), front[rivals[row]], gains[row, rivals[row]]
 
 
 def _likely(  # what `find_as_good` has, and what it found
@@ -143,8 +147,7 @@ def _ahead(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return np.asarray(np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=0, initial=1.0))
 
 
-def _are_equal(records: Sequence[CandidateRecord], points: np.ndarray, one: int, other: int) -> bool:
-    """Tell whether two candidates are equal in everything that was measured."""
-    a, b = records[one].search, records[other].search
-    same = a.deviations == b.deviations and a.metric_deviations == b.metric_deviations
-    return same and bool((points[one] == points[other]).all())
+def _are_measured_equal(one: CandidateRecord, other: CandidateRecord) -> bool:
+    """Tell whether two candidates are equal in each sample."""
+    a, b = one.search, other.search
+    return a.deviations == b.deviations and a.metric_deviations == b.metric_deviations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import difference_errors, draw_changes
 from autoprune.records.problem import Problem
 
+T = TypeVar("T")
 #: Draws of the samples, and the largest number of qualities that are drawn: fewer draws for many candidates.
 _DRAWS, _QUALITIES = 1000, 300_000
 
@@ -34,6 +36,7 @@ class Numbers:
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
         self._found: dict[tuple[str, str], np.ndarray] = {}
+        self._kept: dict[str, object] = {}
         self._places = {record.number: place for place, record in enumerate(self.records)}
 
     def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
@@ -140,6 +143,20 @@ class Numbers:
         whole = np.zeros((2, len(moved[0]), len(self.records)))
         whole[:, :, known] = moved
         return whole[0], whole[1]
+
+    def once(self, key: str, work_out: Callable[[], T]) -> T:
+        """Work out something that follows from the candidates, and keep it.
+
+        Args:
+            key: Name of the result.
+            work_out: Function that gives the result.
+
+        Returns:
+            The result, which must not be changed.
+        """
+        if key not in self._kept:
+            self._kept[key] = work_out()
+        return cast("T", self._kept[key])
 
     def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
         if (kind, name) not in self._found:

@@ -102,6 +102,10 @@ def quantities(front: Front) -> dict[str, Quantity]:
         Name -> quantity: the quality, the further metrics, then the costs in the order of tables. A cost that says
         the same as another one of every candidate is left out.
     """
+    return front.numbers.once("quantities", lambda: _quantities(front))
+
+
+def _quantities(front: Front) -> dict[str, Quantity]:
     problem = front.problem
     measured = [record.search for record in front.records]
     found = {QUALITY: _of_objective(problem.quality)}

@@ -128,7 +128,8 @@ class CandidateRecord:
     @property
     def architecture(self) -> tuple[object, ...]:
         """Key of the architecture; candidates of the same key differ in weights alone."""
-        return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
+        widths = frozenset(zip(self.kept, map(len, self.kept.values()), strict=True))
+        return (self.search.multiply_adds, self.search.parameters, self.dropped, widths)
 
     def with_latencies(self, latencies: Mapping[str, Latency]) -> CandidateRecord:
         """Replace latencies by later ones.

@@ -51,6 +51,7 @@ class TradeOff:
         log_x: Whether the horizontal axis is logarithmic; None for costs only.
         log_y: Whether the vertical axis is logarithmic; None for costs only.
         limits: Limits whose region is shaded; None for none.
+        intervals: Whether members of the front and baselines have their 95 % intervals.
     """
 
     x: str = "multiply_adds"
@@ -59,6 +60,7 @@ class TradeOff:
     log_x: bool | None = None
     log_y: bool | None = None
     limits: Limits | None = None
+    intervals: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,6 @@ class _Axis:
 
     quantity: Quantity
     values: np.ndarray
-    arms: tuple[np.ndarray, np.ndarray] | None
     log: bool
     split: str
 
@@ -79,7 +80,6 @@ class _Axis:
         return cls(
             quantity=quantity,
             values=values,
-            arms=quantity.arms(front, split),
             log=(quantity.is_cost if log is None else log) and positive,
             split=split,
         )
@@ -104,7 +104,7 @@ class _Axis:
 def trade_off(front: Front, view: TradeOff, hovers: Sequence[str] = (), marked: Collection[int] = ()) -> Figure:
     """Draw two quantities of all candidates.
 
-    Members of the front and baselines have their 95 % intervals; dominated and stopped candidates are faded. The line
+    Members of the front and baselines have their 95 % intervals if `view` says so; dominated and stopped candidates are faded. The line
     joins the best of the front. The region within limits and the noise of the dense model are shaded.
 
     Args:
@@ -122,7 +122,7 @@ def trade_off(front: Front, view: TradeOff, hovers: Sequence[str] = (), marked: 
     x = _Axis.of(front, view.x, view.split, view.log_x)
     y = _Axis.of(front, view.y, view.split, view.log_y)
     shown = _Shown.of(front, x, y)
-    points = _Points(front=front, x=x, y=y, hovers=hovers)
+    points = _Points(front=front, x=x, y=y, hovers=hovers, intervals=view.intervals)
     traces = [*points.stopped(shown), *points.beaten(shown), *_best_line(x, y, shown), *points.shown(shown)]
     traces += points.marked([place for place, record in enumerate(front.records) if record.number in marked])
     layout: Properties = {
@@ -163,6 +163,7 @@ class _Points:
     x: _Axis
     y: _Axis
     hovers: Sequence[str]
+    intervals: bool
 
     def stopped(self, shown: _Shown) -> Iterator[Properties]:
         places = np.flatnonzero(shown.stopped)
@@ -202,10 +203,15 @@ class _Points:
                 "name": ORIGIN_NAMES[origin],
                 "legendgroup": str(origin),
             }
-            for axis, key in ((self.x, "error_x"), (self.y, "error_y")):
-                if axis.arms is not None:
-                    trace[key] = _bars(axis.arms[0][places], axis.arms[1][places], ORIGIN_COLOURS[origin])
-            yield trace
+            yield {**trace, **self._intervals(places, ORIGIN_COLOURS[origin])}
+
+    def _intervals(self, places: np.ndarray, colour: str) -> Properties:
+        found: Properties = {}
+        for axis, key in ((self.x, "error_x"), (self.y, "error_y")):
+            arms = axis.quantity.arms(self.front, axis.split) if self.intervals else None
+            if arms is not None:
+                found[key] = _bars(arms[0][places], arms[1][places], colour)
+        return found
 
     def marked(self, places: Sequence[int]) -> list[Properties]:
         known = [place for place in places if np.isfinite([self.x.values[place], self.y.values[place]]).all()]
