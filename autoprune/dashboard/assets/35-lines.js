@@ -85,7 +85,7 @@
     const scale = window.devicePixelRatio || 1;
     Object.assign(canvas, { width: sizes.width * scale, height: HEIGHT * scale });
     canvas.style.width = `${sizes.width}px`;
-    const pen = canvas.getContext("2d");
+    const pen = board.pen(canvas);
     pen.scale(scale, scale);
     const { key: keys, state } = board.data;
     const emphasised = board.emphasised();
