@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from autoprune.dashboard.answer import answer
 from autoprune.dashboard.bodies import check_bodies
 from autoprune.dashboard.changes import Tables
-from autoprune.dashboard.charts import front_chart, parallel_axes
+from autoprune.dashboard.charts import front_chart
 from autoprune.dashboard.comparing import compare
 from autoprune.dashboard.details import details
 from autoprune.dashboard.elements import sentences
@@ -67,32 +67,30 @@ def _client(app: Dash) -> None:
     on_client("restore", *(Output(f"store-{name}", "data") for name in STORES), Input("main", "id"))
     on_client("receive", Input("data", "data"))
     on_client("front", Input("front-figure", "data"))
-    on_client("parallel", Input("parallel-axes", "data"))
     on_client("choice", Input("choice", "data"))
     on_client("acted", Input("acted", "data"))
 
 
 def _live(app: Dash, runs: LiveRuns) -> None:
     """Register what follows the run folders."""
+    tables = Tables()
 
     @app.callback(
         Output("live", "data"),
+        Output("data", "data"),
         Output("banner", "children"),
         Output("state", "children"),
         Input("tick", "n_intervals"),
         State("live", "data"),
+        State("have", "data"),
     )
-    def look(_: object, seen: object) -> tuple[object, object, object]:
+    def look(_: object, seen: object, have: object) -> tuple[object, ...]:
         runs.refresh()
-        if runs.version == seen:
-            return no_update, no_update, no_update
-        return runs.version, sentences(_faults(runs), "warning"), _state(runs)
-
-    tables = Tables()
-
-    @app.callback(Output("data", "data"), Input("live", "data"), State("have", "data"))
-    def data(version: object, have: object) -> object:
-        return tables.since(have, runs.snapshots(), runs.version) if version else no_update
+        version, snapshots = runs.version, runs.snapshots()
+        if version == seen:
+            return (no_update,) * 4
+        changes = tables.since(have, snapshots, version)
+        return version, changes, sentences(_faults(runs), "warning"), _state(runs)
 
 
 def _views(app: Dash, runs: LiveRuns) -> None:
@@ -103,13 +101,6 @@ def _views(app: Dash, runs: LiveRuns) -> None:
         if not version or not isinstance(axes, dict):
             return no_update
         return front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, runs.version)
-
-    @app.callback(Output("parallel-axes", "data"), Input("live", "data"), Input("store-split", "data"))
-    def lines(version: object, wanted: object) -> object:
-        if not version or not isinstance(wanted, dict):
-            return no_update
-        place = runs.place(wanted.get("run"))
-        return parallel_axes(runs.runs[place].now, place, wanted.get("split"))
 
     @app.callback(
         Output("choice", "data"), Output("answer", "children"), Input("live", "data"), Input("store-limits", "data")
@@ -122,26 +113,27 @@ def _views(app: Dash, runs: LiveRuns) -> None:
 
 
 def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:
-    """Register the views of single candidates, and of the sections that explain a study."""
+    """Register the views of single candidates, and of the sections that explain a study.
 
-    @app.callback(Output("understanding", "children"), Input("live", "data"), Input("store-tab", "data"))
-    def understanding(version: object, wanted: object) -> object:
-        if not version or not isinstance(wanted, dict) or wanted.get("tab") != "understand":
+    The page tells "shown" of a new version only while it shows one of them.
+    """
+
+    @app.callback(Output("understanding", "children"), Input("shown", "data"), Input("store-tab", "data"))
+    def understanding(_: object, wanted: object) -> object:
+        if not isinstance(wanted, dict) or wanted.get("tab") != "understand":
             return no_update
         return _readable(lambda: understand(runs.runs[runs.place(wanted.get("run"))].now))
 
-    @app.callback(Output("comparison", "children"), Input("live", "data"), Input("store-pins", "data"))
-    def comparison(version: object, wanted: object) -> object:
+    @app.callback(Output("comparison", "children"), Input("shown", "data"), Input("store-pins", "data"))
+    def comparison(_: object, wanted: object) -> object:
         keys = wanted.get("pins") if isinstance(wanted, dict) else None
         found = [candidate(runs, key) for key in keys] if isinstance(keys, list) else []
-        if not version:
-            return no_update
         return _readable(lambda: compare(runs.snapshots(), [one for one in found if one is not None]))
 
-    @app.callback(Output("details", "children"), Input("live", "data"), Input("store-open", "data"))
-    def opened(version: object, wanted: object) -> object:
+    @app.callback(Output("details", "children"), Input("shown", "data"), Input("store-open", "data"))
+    def opened(_: object, wanted: object) -> object:
         found = candidate(runs, wanted.get("open") if isinstance(wanted, dict) else None)
-        if not version or found is None:
+        if found is None:
             return []
         place, number = found
         return details(runs.runs[place].now, place, number, read_only=access.read_only)

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
+from autoprune.dashboard.charts import parallel_axes
 from autoprune.dashboard.columns import table_data
 from autoprune.dashboard.live import Snapshot
 from autoprune.report.figure import Properties
@@ -32,13 +33,14 @@ class Tables:
             version: State that they are in.
 
         Returns:
-            The whole table, see `table_data`; or, under "since" with that version, the rows that have changed since,
-            the keys that are "gone", and everything that is no row.
+            The whole table, see `table_data`, with the axes of the "lines" of each run; or, under "since" with that
+            version, the rows that have changed since, the keys that are "gone", and everything that is no row.
         """
         with self._lock:
             now = self._kept.get(version)
             if now is None:
-                now = self._kept[version] = table_data(snapshots, version)
+                lines = [parallel_axes(one) for one in snapshots]
+                now = self._kept[version] = {**table_data(snapshots, version), "lines": lines}
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             before = self._kept.get(have) if isinstance(have, str) else None

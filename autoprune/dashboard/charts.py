@@ -80,22 +80,21 @@ def _lean(trace: Properties) -> Properties:
     return {name: value for name, value in trace.items() if name not in _KNOWN}
 
 
-def parallel_axes(one: Snapshot, run: int, split: object) -> object:
+def parallel_axes(one: Snapshot) -> object:
     """Describe the axes along which every candidate is a line.
 
     Args:
         one: The run.
-        run: Its position.
-        split: Split as a client asks for it.
 
     Returns:
-        The position under "run", and the "axes": those of the report's figure, without numbers, each with the name of
-        the "column" that holds them.
+        Split -> axes: those of the report's figure without numbers, each with the "column" that holds them.
     """
-    known = str(split) if split in SPLITS else SPLITS[0]
-    axes = one.once(("parallel", known), lambda: axes_of(one.front, known))
+    axes = {split: axes_of(one.front, split) for split in SPLITS}
     return json_values(
-        {"run": run, "axes": [{**axis, "column": _column(str(axis["name"]), known, one)} for axis in axes]}
+        {
+            split: [{**axis, "column": _column(str(axis["name"]), split, one)} for axis in found]
+            for split, found in axes.items()
+        }
     )
 
 

@@ -17,7 +17,7 @@ from autoprune.report import theme
 #: Seconds between two looks at the run folders.
 INTERVAL = 2.0
 #: Stores of the view's state that callbacks read; `assets/00-state.js` fills them.
-STORES = ("axes", "split", "limits", "pins", "open", "tab")
+STORES = ("axes", "limits", "pins", "open", "tab")
 TABS = {"choose": "Choose", "compare": "Compare", "understand": "Understand"}
 
 INDEX = """<!doctype html>
@@ -66,7 +66,7 @@ def layout(snapshots: Sequence[Snapshot], read_only: bool) -> Component:
                 *(dcc.Store(id=f"store-{name}") for name in STORES),
                 *(
                     dcc.Store(id=name)
-                    for name in ("live", "data", "have", "front-figure", "parallel-axes", "choice", "act", "acted")
+                    for name in ("live", "data", "have", "shown", "front-figure", "choice", "act", "acted")
                 ),
                 dcc.Interval(id="tick", interval=INTERVAL * 1000),
                 html.Div(id="said", role="status", className="toast"),

@@ -28,8 +28,11 @@ def find_doubts(records: Sequence[CandidateRecord], problem: Problem) -> np.ndar
         return found is not None and not found.trusted
 
     rows = problem.rows
-    found = [[in_doubt(record, objective) for objective in rows] for record in records]
-    return np.array(found, dtype=bool).reshape(len(records), len(rows))
+    found = np.zeros((len(records), len(rows)), dtype=bool)
+    for column, objective in enumerate(rows):
+        if objective.is_timed:  # nothing else is compared with dense
+            found[:, column] = [in_doubt(record, objective) for record in records]
+    return found
 
 
 def believed_non_dominated(points: np.ndarray, in_doubt: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,8 +129,10 @@ class CandidateRecord:
     @property
     def architecture(self) -> tuple[object, ...]:
         """Key of the architecture; candidates of the same key differ in weights alone."""
-        widths = frozenset(zip(self.kept, map(len, self.kept.values()), strict=True))
-        return (self.search.multiply_adds, self.search.parameters, self.dropped, widths)
+        names, widths = tuple(self.kept), [*map(len, self.kept.values())]
+        ordered = _order(names)
+        costs = (self.search.multiply_adds, self.search.parameters, self.dropped)
+        return (*costs, *(names[place] for place in ordered), *(widths[place] for place in ordered))
 
     def with_latencies(self, latencies: Mapping[str, Latency]) -> CandidateRecord:
         """Replace latencies by later ones.
@@ -175,6 +178,12 @@ class CandidateRecord:
         if faults:
             raise StorageError(error_message(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
         return record
+
+
+@functools.lru_cache(maxsize=64)
+def _order(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the places of names in their order, which all candidates of a study have in common."""
+    return tuple(sorted(range(len(names)), key=names.__getitem__))
 
 
 def dense_record(records: Iterable[CandidateRecord]) -> CandidateRecord | None:

@@ -11,7 +11,6 @@
   /* Store of the page -> parts of the state that its callbacks on the server read. */
   const STORES = {
     axes: ["run", "x", "y", "z", "split", "xs", "ys", "view"],
-    split: ["run", "split"],
     limits: ["run", "mode", "limits", "by", "weights"],
     pins: ["pins"],
     open: ["open"],

@@ -242,6 +242,6 @@
 
   board.listen((names) => {
     if (["brush", "open", "pins"].some((name) => names.includes(name))) board.paintFront();
-    if (names.includes("brush") || names.includes("open")) board.showLines();
+    if (["brush", "open", "run", "split"].some((name) => names.includes(name))) board.showLines();
   });
 })();

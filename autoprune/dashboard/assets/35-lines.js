@@ -7,7 +7,6 @@
   const HEIGHT = 300;
   const GRIP = 17;
   const SVG = "http://www.w3.org/2000/svg";
-  let wanted = null;
   let figure = null;
   let drag = null;
   let seen = false;
@@ -32,13 +31,13 @@
   const fromAxis = (axis, at) => Number((isLog(axis) ? 10 ** at : at).toPrecision(6));
 
   /* Candidates that were trained to the end, with their places along each axis; null where one is not known. */
-  function fill({ axes, run }) {
-    const shown = axes.filter((axis) => board.columns.has(axis.column));
+  function fill(run, split) {
+    const shown = (board.data.lines[run] || {})[split] || [];
     const columns = shown.map((axis) => board.columns.get(axis.column).values);
     const places = board.data.key.flatMap((key, place) => (key.startsWith(`${run}.`) && board.data.state[place] !== "stopped" &&
       columns.every((values) => values[place] !== null) ? [place] : []));
     return {
-      data: board.data, wanted, places,
+      data: board.data, run, split, places,
       axes: shown.map((axis, number) => ({ ...axis, values: places.map((place) => toAxis(axis, columns[number][place])) })),
     };
   }
@@ -114,18 +113,22 @@
   }
 
   let waiting = 0;
-  /* Draw the lines along the axes of the server, or again: once, however many changes come before the next frame. */
-  board.showLines = (found = wanted) => {
-    wanted = found;
+  /* Draw the lines: once, however many changes come before the next frame. */
+  board.showLines = () => {
     waiting = waiting || requestAnimationFrame(() => { waiting = 0; show(); });
   };
 
   function show() {
     const place = document.getElementById("plot-parallel");
-    if (!place || !wanted || !wanted.axes.length || !board.data || !place.offsetParent) return;
-    if (!figure || figure.data !== board.data || figure.wanted !== wanted) figure = fill(wanted);
+    if (!place || !board.data || !place.offsetParent) return;
+    const { run, split } = board.state;
+    if (!figure || figure.data !== board.data || figure.run !== run || figure.split !== split) figure = fill(run, split);
     if (!place.firstChild) mount(place);
     const [canvas, layer] = place.children;
+    if (!figure.axes.length) {
+      canvas.width = 0;
+      return void layer.replaceChildren();
+    }
     const sizes = measure(place);
     if (seen) drawLines(canvas, sizes);
     layer.setAttribute("width", sizes.width);

@@ -161,6 +161,7 @@
 
   let asked = 0;
   let ticks = 0;
+  let shown = false;
   /* Ask the server to do something: the button's name, the candidate's key, a text, and the text that was there. */
   board.act = (name, key, text = "", seen = "") => {
     asked += 1;
@@ -224,6 +225,10 @@
       showTab();
       showControls();
       board.columnsCame();
+      board.showLines();
+      const { open, pins, tab } = board.state;
+      if (shown && (open || pins.length || tab === "understand")) window.dash_clientside.set_props("shown", { data: data.version });
+      shown = true;
     },
     front: (figure) => { board.showFront(figure); showControls(); },
     /* What the person wrote is stored: the page looks at the folder at once. */
@@ -233,7 +238,6 @@
       ticks += 1;
       window.dash_clientside.set_props("tick", { n_intervals: -ticks });
     },
-    parallel: (axes) => { if (axes) board.showLines(axes); },
     choice: (choice) => {
       board.choice = { ...choice };
       if (!board.data) return;

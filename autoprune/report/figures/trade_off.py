@@ -104,8 +104,9 @@ class _Axis:
 def trade_off(front: Front, view: TradeOff, hovers: Sequence[str] = (), marked: Collection[int] = ()) -> Figure:
     """Draw two quantities of all candidates.
 
-    Members of the front and baselines have their 95 % intervals if `view` says so; dominated and stopped candidates are faded. The line
-    joins the best of the front. The region within limits and the noise of the dense model are shaded.
+    Members of the front and baselines have their 95 % intervals, unless `view` leaves them out; dominated and stopped
+    candidates are faded. The line joins the best of the front. The region within limits and the noise of the dense
+    model are shaded.
 
     Args:
         front: Front of a study.

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from autoprune.dashboard.changes import Tables
-from autoprune.dashboard.columns import table_data
 from autoprune.dashboard.live import LiveRuns
 from tests.browser.recorded import Recorded
 
@@ -17,6 +16,10 @@ def run(tmp_path: Path) -> Recorded:
     run = Recorded(tmp_path / "run")
     run.add(12)
     return run
+
+
+def whole(runs: LiveRuns) -> dict[str, object]:
+    return Tables().since(None, runs.snapshots(), runs.version)
 
 
 def merged(before: dict, changes: dict) -> dict:  # type: ignore[type-arg]
@@ -49,7 +52,7 @@ def test_a_refresh_sends_the_rows_that_have_changed(run: Recorded) -> None:
     assert changes["since"] == first["version"]
     assert {"0.12", "0.13"} <= set(changes["key"])  # type: ignore[call-overload]
     assert len(changes["key"]) < 14  # type: ignore[arg-type]
-    assert merged(first, changes) == table_data(runs.snapshots(), runs.version)
+    assert merged(first, changes) == whole(runs)
 
 
 def test_candidates_that_are_gone_are_named(run: Recorded) -> None:
@@ -61,13 +64,13 @@ def test_candidates_that_are_gone_are_named(run: Recorded) -> None:
     runs.refresh()
     changes = tables.since(first["version"], runs.snapshots(), runs.version)
     assert changes["gone"] == ["0.7"]
-    assert merged(first, changes) == table_data(runs.snapshots(), runs.version)
+    assert merged(first, changes) == whole(runs)
 
 
 @pytest.mark.parametrize("have", [None, "", "99", 3, ["0"], {"0": 1}])
 def test_a_page_with_an_unknown_table_gets_the_whole_one(run: Recorded, have: object) -> None:
     runs, tables = LiveRuns([run.folder.path]), Tables()
-    assert tables.since(have, runs.snapshots(), runs.version) == table_data(runs.snapshots(), runs.version)
+    assert tables.since(have, runs.snapshots(), runs.version) == whole(runs)
 
 
 def test_other_columns_are_sent_whole(run: Recorded) -> None:
@@ -75,6 +78,6 @@ def test_other_columns_are_sent_whole(run: Recorded) -> None:
     first = tables.since(None, runs.snapshots(), runs.version)
     run.test()
     runs.refresh()
-    whole = tables.since(first["version"], runs.snapshots(), runs.version)
-    assert "since" not in whole
-    assert "quality@test" in [one["name"] for one in whole["columns"]]  # type: ignore[attr-defined]
+    found = tables.since(first["version"], runs.snapshots(), runs.version)
+    assert found == whole(runs)
+    assert "quality@test" in [one["name"] for one in found["columns"]]  # type: ignore[attr-defined]

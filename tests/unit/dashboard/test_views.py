@@ -79,10 +79,10 @@ def test_the_chart_of_any_wish_is_a_chart(runs: LiveRuns, wanted: dict[str, obje
 
 
 def test_lines_are_keyed_and_their_axes_named(runs: LiveRuns) -> None:
-    found = parallel_axes(runs.runs[1].now, 1, "test")
+    found = parallel_axes(runs.runs[1].now)
     assert isinstance(found, dict)
-    assert found["run"] == 1
-    named = {axis["name"]: axis["column"] for axis in found["axes"]}
+    assert found.keys() == {"search", "test"}
+    named = {axis["name"]: axis["column"] for axis in found["test"]}
     assert named.keys() >= {"quality", "latency_ms", "size_bytes"}
     assert (named["quality"], named["size_bytes"]) == ("quality@test", "size_bytes")
     columns = {one["name"] for one in table_data(runs.snapshots(), "1")["columns"]}  # type: ignore[attr-defined]
