@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from autoprune.records.measurement import Latency
 
@@ -31,6 +33,25 @@ class Comparison:
     def remark(self) -> str:
         """Words behind the ratio: ", predicted" or ", in doubt"; "" for a trusted measurement."""
         return ", predicted" if self.predicted else "" if self.trusted else ", in doubt"
+
+    @property
+    def with_itself(self) -> Comparison:
+        """The comparison of the dense model with itself, whose ratio is 1 also where its times are in doubt."""
+        return replace(self, ratio=1.0, low=1.0, high=1.0, trusted=True)
+
+
+def typical_noise(compared: Iterable[Comparison | None]) -> float:
+    """Compute the smallest difference of ratios that can be told from noise.
+
+    Args:
+        compared: Comparisons of candidates; None where nothing was measured in turn.
+
+    Returns:
+        Half the median width of the intervals of measured ratios that are not in doubt; 0 without any.
+    """
+    measured = [one for one in compared if one is not None and one.trusted and not one.predicted]
+    widths = [(one.high - one.low) / 2 for one in measured]
+    return statistics.median(widths) if widths else 0.0
 
 
 def latency_comparison(latency: Latency | None) -> Comparison | None:

@@ -10,15 +10,15 @@ import functools
 import math
 import re
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
 
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.comparison import Comparison, latency_comparison
+from autoprune.records.candidate import CandidateRecord, architectures
+from autoprune.records.comparison import Comparison, latency_comparison, typical_noise
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.origins import Origin
 
@@ -119,7 +119,7 @@ class Objective:
         found = self.comparison(record.search)
         if found is None or record.origin is not Origin.DENSE:
             return found
-        return _is_dense(found)
+        return found.with_itself
 
     def loss(self, value: float) -> float:
         """Turn a number of the objective into a loss: the one place that knows its direction.
@@ -216,7 +216,7 @@ class Objective:
         Returns:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
-        return _noise(self.comparison(record.search) for record in records)
+        return typical_noise(self.comparison(record.search) for record in records)
 
     def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
         """Collect the losses that dominance compares.
@@ -233,12 +233,12 @@ class Objective:
         if self.compared is None:
             return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
         compared = [self.comparison(record.search) for record in records]
-        noise = _noise(compared)
+        noise = typical_noise(compared)
         measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
-        networks = _networks(records)
+        networks = architectures(records)
         for record, network, found in zip(records, networks, compared, strict=True):
             if found is not None and record.origin is Origin.DENSE:
-                found = _is_dense(found)
+                found = found.with_itself
             if found is not None and found.trusted:
                 kind = predicted if found.predicted else measured
                 kind[network].append(self.loss(found.ratio))
@@ -264,24 +264,6 @@ class Objective:
         if ours is None or theirs is None or rival.architecture == record.architecture:
             return theirs is None or ours is not None
         return ours.trusted and theirs.trusted and ours.high <= theirs.low
-
-
-def _is_dense(found: Comparison) -> Comparison:
-    """Return the comparison of the dense model with itself."""
-    return replace(found, ratio=1.0, low=1.0, high=1.0, trusted=True)
-
-
-def _noise(compared: Iterable[Comparison | None]) -> float:
-    measured = [one for one in compared if one is not None and one.trusted and not one.predicted]
-    widths = [(one.high - one.low) / 2 for one in measured]
-    return float(np.median(widths)) if widths else 0.0
-
-
-def _networks(records: Sequence[CandidateRecord]) -> list[object]:
-    """Return a key of the architecture of each candidate. Those of other costs are others, which is told faster."""
-    costs = [(record.search.multiply_adds, record.search.parameters) for record in records]
-    counts = Counter(costs)
-    return [cost if counts[cost] == 1 else record.architecture for record, cost in zip(records, costs, strict=True)]
 
 
 def further_metric(name: str) -> str:
