@@ -13,7 +13,8 @@ MODELS := $(VENV)/.models
 # Tests of a module, or of a model of the zoo, run in one worker, in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
-WORKERS := tests/faults/test_workers.py tests/faults/test_ray.py tests/faults/test_many_deaths.py tests/unit/study/executors
+WORKERS := tests/faults/test_workers.py tests/faults/test_ray.py tests/faults/test_many_deaths.py tests/faults/test_s3.py \
+	tests/unit/study/executors
 
 .PHONY: demo test test-slow test-models test-workers lint format bench zoo-real docs clean
 

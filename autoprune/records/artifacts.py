@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 ARTIFACTS = "artifacts.json"
 #: Words for a URL that can be stored.
 URL_WANTED = "be a URL without a password, such as s3://bucket/folder"
-_CREDENTIALS = "Give credentials in the environment, such as AWS_ACCESS_KEY_ID, or in the storage's own configuration."
+_CREDENTIALS = (
+    "Credentials come from the environment, such as AWS_ACCESS_KEY_ID, or from the library's own configuration."
+)
 
 
 @stored(Format(what="the storage of weights", version=1))
@@ -187,8 +189,8 @@ def _opened(deed: str, place: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     except Exception as error:  # each file system has errors of its own
         raise StorageError(
             f"The storage of the weights cannot be used: {deed} {place} ended with "
-            f"{without_password(describe_exception(error, 500)).removesuffix('.')}. What is finished is kept. Check "
-            f"the address and the network, then run the same command again. {_CREDENTIALS}"
+            f"{without_password(describe_exception(error, 500)).removesuffix('.')}. What is finished is kept, and the "
+            f"same command goes on. Check the address and the network. {_CREDENTIALS}"
         ) from error
 
 

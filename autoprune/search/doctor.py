@@ -33,6 +33,7 @@ from autoprune.records.run_folder import (
     LATENCIES,
     LOST,
     RECORD,
+    RESULTS,
     SENSITIVITY,
     STUDY,
     TEST,
@@ -255,6 +256,8 @@ class _Examination:
             return
         files = [*map(self.folder.weights_file, self.records), *self.folder.checkpoint_files()]
         wanted = {one.name: one.path.with_name(UPLOADED) for one in files if one.is_uploaded}
+        for mark in self.path.glob(f"{RESULTS}/*/{UPLOADED}"):  # of a worker, and not learned yet
+            wanted.setdefault(f"{CANDIDATES}/{mark.parent.name}/{WEIGHTS}", mark)
         if wanted and not names:  # another bucket, more likely than one that lost everything
             fault = (
                 "is not there, although weights are uploaded" if storage is None else "names a storage without weights"

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import s3fs
 import torch
-from typer.testing import CliRunner
 
 import autoprune
-from autoprune.cli.app import app
 from autoprune.dashboard.downloads import candidate_file
 from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.records.artifacts import read_artifacts
@@ -23,6 +21,7 @@ from autoprune.search.doctor import examine
 from autoprune.study import checkpoints
 from autoprune.study.progress import Progress
 from autoprune.study.store import load_weights
+from tests.end_to_end.script import command, write
 from tests.processes import start
 from tests.s3_server import BUCKET, S3Server, serving
 from tests.tasks import flat_task, trained_mlp
@@ -102,17 +101,67 @@ def test_a_study_in_s3_is_the_study_in_the_folder(remote: autoprune.Study, local
     assert "s3" not in (remote.folder.path / "study.json").read_text()
 
 
+def test_a_study_asks_for_nothing_but_objects(server: S3Server, tmp_path: Path) -> None:
+    """No request says whether weights are there: the run folder knows."""
+    study = created(tmp_path / "run")
+    server.requests.clear()
+    study.run(trials=5)
+    root = f"/{BUCKET}/runs/"
+    about = {(method, path.removeprefix(root).split("/")[-1][:15]) for method, path in server.requests}
+    assert about == {
+        *(("PUT", "weights.safeten"), ("DELETE", "weights.safeten")),
+        *(("HEAD", "weights.safeten"), ("GET", "weights.safeten")),  # s3fs reads with both
+        *(("PUT", "autoprune-check"), ("DELETE", "autoprune-check")),
+    }
+    methods = [method for method, _ in server.requests]
+    assert methods.count("HEAD") == methods.count("GET")
+    uploads = [path for method, path in server.requests if method == "PUT" and path.endswith(".safetensors")]
+    assert len(uploads) == len({*uploads}) == 5
+
+
+def test_the_command_line_takes_a_url_and_hides_a_password(server: S3Server, tmp_path: Path) -> None:
+    script, out = write(tmp_path), tmp_path / "run"
+    wrong = command("run", script, "--out", out, "--artifacts", "s3://key:secret@bucket")
+    assert wrong.code == 2
+    assert "without a password, such as s3://bucket/folder" in wrong.sentence
+    assert "secret" not in wrong.text
+    assert command("run", script, "--out", out, "--trials", 2, "--artifacts", URL).code == 0
+    server.stop()
+    away = command("run", script, "--out", out, "--trials", 3)
+    assert away.code == 2
+    assert "The storage of the weights cannot be used: writing" in away.sentence
+    assert command("front", out).code == 0
+    server.start()
+    assert command("run", script, "--out", out, "--trials", 3).code == 0
+    assert not [*out.rglob("weights.safetensors")]
+    assert [*out.rglob("weights.uploaded")]
+
+
+@pytest.mark.slow  # others of its kind are in test_workers.py; `make test-workers` runs it
+def test_workers_upload_their_results(server: S3Server, tmp_path: Path) -> None:
+    script, out = write(tmp_path), tmp_path / "run"
+    answer = command("run", script, "--out", out, "--trials", 5, "--workers", 2, "--artifacts", URL)
+    assert answer.code == 0, answer.text
+    assert not [*out.rglob("weights.safetensors")]
+    run = autoprune.Run.open(out)
+    assert [record.number for record in run.records if run.folder.weights_file(record.number).is_uploaded] == [
+        record.number for record in run.records if not record.removed
+    ]
+    assert all(load_weights(run.folder, record.number) for record in run.records if not record.removed)
+    assert not examine(out)
+
+
 def test_commands_and_downloads_read_them(remote: autoprune.Study, tmp_path: Path, server: S3Server) -> None:
     out, number = str(remote.folder.path), remote.front().members[-1].number
     server.requests.clear()
-    for command in (["front", out], ["choose", out, "--knee"], ["report", out, "--to", str(tmp_path / "r.html")]):
-        assert CliRunner().invoke(app, command).exit_code == 0
+    for words in (["front", out], ["choose", out, "--knee"], ["report", out, "--to", tmp_path / "r.html"]):
+        assert command(*words).code == 0
     assert remote.folder.has_weights(number)
     assert not server.requests, "who only looks asks no server"
     inputs, expected = torch.randn(5, 64), remote.rebuild(number)
     to = tmp_path / "small.safetensors"
-    result = CliRunner().invoke(app, ["export", out, "--candidate", str(number), "--to", str(to)])
-    assert result.exit_code == 0, result.output
+    result = command("export", out, "--candidate", number, "--to", to)
+    assert result.code == 0, result.text
     download = tmp_path / "download.safetensors"
     download.write_bytes(b"".join(candidate_file(remote.stored, "weights", number).parts))
     for path in (to, download):
@@ -153,9 +202,7 @@ def test_an_outage_loses_nothing(server: S3Server, local: autoprune.Study, tmp_p
     study = created(tmp_path / "run")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AutopruneWarning)
-        with pytest.raises(
-            StorageError, match=r"reading s3://.* ended with .*127\.0\.0\.1.*run the same command again"
-        ):
+        with pytest.raises(StorageError, match=r"reading s3://.* ended with .*127\.0\.0\.1.*the same command goes on"):
             study.run(on_progress=leave)
     finished = [record.number for record in study.records]
     assert finished[:2] == [0, 1]

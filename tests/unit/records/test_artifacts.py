@@ -21,6 +21,7 @@ from autoprune.records.artifacts import (
 )
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.user_cache import CACHE_VARIABLE, cache_weights, read_cached_weights
+from autoprune.study.artifacts import use_storage
 from tests.folders import files
 from tests.unit.front.builders import dense, run_of
 
@@ -154,7 +155,7 @@ def test_what_cannot_be_deleted_now_is_deleted_later(tmp_path: Path, monkeypatch
     one = folder.weights_file(0)
     assert not one.is_stored
     assert one.is_uploaded
-    one.finish_removal()
+    use_storage(folder, None)
     assert storage.names() == set()
     assert not one.is_uploaded
 
