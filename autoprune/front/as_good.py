@@ -10,7 +10,7 @@ import numpy as np
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.objectives import further_metric
-from autoprune.records.paired import difference_errors, draw_changes, quantile
+from autoprune.records.paired import bound_errors, difference_errors, draw_changes, quantile
 from autoprune.records.problem import Problem
 
 #: Draws of the samples.
@@ -42,11 +42,11 @@ def find_as_good(
     """
     noisy, found = _Noisy.of(problem), {}
     front, independent = np.flatnonzero(strict), noisy.independent(records)
-    for here, rivals, gains in _not_surely_beaten(records, points, strict, in_doubt, noisy):
-        if not independent:
-            others = [records[rival].search for rival in rivals]
+    for here, rivals, gains, unclear in _not_surely_beaten(records, points, strict, in_doubt, noisy):
+        if not independent and unclear.any():
+            others = [records[rival].search for rival in rivals[unclear].tolist()]
             noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
-            if (gains >= quantile() * np.stack(noise, axis=1)).all(axis=1).any():
+            if (gains[unclear] >= quantile() * np.stack(noise, axis=1)).all(axis=1).any():
                 continue
         equal = rivals[(points[rivals] == points[here]).all(axis=1)]
         if not any(_are_measured_equal(records[here], records[rival]) for rival in equal.tolist()):
@@ -81,12 +81,14 @@ class _Noisy:
 
 def _not_surely_beaten(
     records: Sequence[CandidateRecord], points: np.ndarray, strict: np.ndarray, in_doubt: np.ndarray, noisy: _Noisy
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """List the dominated candidates that no member beats whatever noise the two have in common: few of them.
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """List the dominated candidates that no member beats by more than any error of their difference: few of them.
 
-    Each comes with the members that cost no more, and their gains [members, metrics].
+    Each comes with the members that cost no more, their gains [members, metrics], and whether only the exact error of
+    the difference can tell if such a member beats it.
     """
     errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
+    members = [records[place].search for place in np.flatnonzero(strict).tolist()]
     front, columns = np.flatnonzero(strict), np.array(noisy.columns, dtype=np.int64)
     dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
     independent = noisy.independent(records)
@@ -95,11 +97,20 @@ def _not_surely_beaten(
         rivals = ((points[front] <= points[some, None]) | in_doubt[some, None]).all(axis=2)
         gains = points[np.ix_(some, columns)][:, None] - points[np.ix_(front, columns)]
         own, theirs = errors[some, None], errors[front]
-        # No error of a difference is larger than root two of the sum.
+        # No error of a difference is larger than root two of the sum; nearly all are beaten by that.
         most = np.hypot(own, theirs) if independent else np.sqrt(2) * (own + theirs)
-        beaten = (rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1)
-        for row in np.flatnonzero(~beaten).tolist():
-            yield int(some[row]), front[rivals[row]], gains[row, rivals[row]]
+        left = np.flatnonzero(~(rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1))
+        some, rivals, gains, least = some[left], rivals[left], gains[left], most[left]
+        if not independent:
+            measured = [records[place].search for place in some.tolist()]
+            bounds = [bound_errors(measured, members, name) for name in noisy.metrics]
+            least, most = (np.stack(bound, axis=2) for bound in zip(*bounds, strict=True))
+            left = np.flatnonzero(~(rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1))
+            some, rivals, gains, least = some[left], rivals[left], gains[left], least[left]
+        unclear = rivals & (gains >= quantile() * least).all(axis=2)
+        for row, here in enumerate(some.tolist()):
+            mine = rivals[row]
+            yield here, front[mine], gains[row, mine], unclear[row, mine]
 
 
 def _likely(  # what `find_as_good` has, and what it found

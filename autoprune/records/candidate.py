@@ -32,7 +32,7 @@ _OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
         version=RECORD_VERSION,
         optional=_OPTIONAL,
         since={"rungs": 3, "fidelity": 3},
-        apart=("test", "removed", "_widths"),
+        apart=("test", "removed", "_widths", "_architecture"),
         any_number=("rungs",),
     )
 )
@@ -84,11 +84,16 @@ class CandidateRecord:
     parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     warm_start: str = ""
     _widths: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    _architecture: tuple[object, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", Origin(self.origin))
         widths = {name: len(indices) for name, indices in self.kept.items()}
         object.__setattr__(self, "_widths", MappingProxyType(widths))
+        names, counts = tuple(widths), [*widths.values()]
+        ordered, costs = _order(names), (self.search.multiply_adds, self.search.parameters, self.dropped)
+        key = (*costs, *(names[place] for place in ordered), *(counts[place] for place in ordered))
+        object.__setattr__(self, "_architecture", key)
 
     @classmethod
     def proposed(
@@ -130,10 +135,7 @@ class CandidateRecord:
     @property
     def architecture(self) -> tuple[object, ...]:
         """Key of the architecture; candidates of the same key differ in weights alone."""
-        names, widths = tuple(self.kept), [*map(len, self.kept.values())]
-        ordered = _order(names)
-        costs = (self.search.multiply_adds, self.search.parameters, self.dropped)
-        return (*costs, *(names[place] for place in ordered), *(widths[place] for place in ordered))
+        return self._architecture
 
     def with_latencies(self, latencies: Mapping[str, Latency]) -> CandidateRecord:
         """Replace latencies by later ones.

@@ -18,6 +18,9 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.measurement import HIGHEST, Measurement
 
+#: Relative error beyond which numbers are not those of rounding.
+_CLEAR = 1e-6
+
 
 def quantile(confidence: float = CONFIDENCE) -> float:
     """Compute how many standard errors a difference must have.
@@ -82,6 +85,33 @@ def difference_errors(one: Measurement, others: Sequence[Measurement], metric: s
         largest = np.where(largest > 0, largest, alike)
         found[paired] = np.sqrt((differences**2).sum(axis=1) + largest**2)
     return np.where([other is one for other in others], 0.0, found)
+
+
+def bound_errors(
+    ones: Sequence[Measurement], others: Sequence[Measurement], metric: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bound the standard errors of the differences of all pairs, see `difference_errors`, by one product of matrices.
+
+    Args:
+        ones: Measurements on one split.
+        others: Others on the same split.
+        metric: Name of a further metric in place of the quality.
+
+    Returns:
+        Lower and upper bounds, float [ones, others].
+    """
+    errors, theirs = (np.array([one.error_of(metric) for one in some]) for some in (ones, others))
+    high = np.sqrt(2) * (errors[:, None] + theirs)
+    lengths = {len(one.deviations_of(metric)) for one in (*ones, *others)}
+    if not (ones and others) or len(lengths) != 1 or not (folds := lengths.pop()):
+        return np.zeros_like(high), high
+    a, b = (np.stack([_array(one.deviations_of(metric)) for one in some]) for some in (ones, others))
+    sizes = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
+    squares = np.maximum(sizes - 2 * a @ b.T, 0.0)
+    clear = squares > _CLEAR * sizes  # else rounding decides
+    # The largest of the squares that are added up counts twice: it is at least their mean, and at most their sum.
+    low = np.where(clear, np.sqrt(squares * (1 + 1 / folds)) * (1 - _CLEAR), 0.0)
+    return low, np.where(clear, np.sqrt(2 * squares) * (1 + _CLEAR), high)
 
 
 def draw_changes(

@@ -213,11 +213,10 @@ class Topology:
         """
         blocks = self.dropped(dropped)
         without = {tensor for block in blocks for tensor in block.tensors}
-        shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
+        kept = {group.name: (int(widths.get(group.name, group.channels)), group.channels) for group in self.groups}
         lost: dict[str, dict[int, int]] = {}
         for (tensor, axis), parts in self.spans.items():
-            gone = sum(part.positions * (1 - math.prod(shares[name] for name in part.groups)) for part in parts)
-            lost.setdefault(tensor, {})[axis] = int(gone)
+            lost.setdefault(tensor, {})[axis] = int(sum(_gone(part, kept) for part in parts))
         sizes = {
             name: 0 if name in without else _elements(info.shape, lost.get(name, {}))
             for name, info in self.tensors.items()
@@ -225,6 +224,7 @@ class Topology:
         parameters = sum(sizes[name] for name, info in self.tensors.items() if info.is_parameter)
         size_bytes = sum(sizes[name] * info.item_bytes for name, info in self.tensors.items())
         multiply_adds = sum(product.positions * sizes[product.weight] for product in self.products)
+        shares = {name: Fraction(*pair) for name, pair in kept.items()} if self.contractions else {}
         multiply_adds += sum(
             contraction.multiply_adds(shares)
             for contraction in self.contractions
@@ -365,6 +365,15 @@ def _matched(group: ChannelGroup, pattern: str) -> str:
     """Return the first name that matches, of the group or of a module that makes its channels; "" if none does."""
     modules = (member.tensor.rpartition(".")[0] for member in group.members if member.role == "out")
     return next((name for name in (group.name, *modules) if fnmatchcase(name, pattern)), "")
+
+
+def _gone(part: PositionSpan, kept: Mapping[str, tuple[int, int]]) -> int | Fraction:
+    """Return the positions of a span that are removed, exactly. kept: group -> channels that stay, and all of them."""
+    stays, whole = 1, 1
+    for name in part.groups:
+        stays, whole = stays * kept[name][0], whole * kept[name][1]
+    gone, rest = divmod(part.positions * (whole - stays), whole)
+    return Fraction(gone * whole + rest, whole) if rest else gone
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:

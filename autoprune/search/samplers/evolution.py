@@ -20,10 +20,10 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import ConfigurationError, error_message
+from autoprune.search.samplers.losses import finite, losses_of, violations_of
 from autoprune.search.samplers.surrogate import Surrogate, fit
 from autoprune.search.samplers.variation import REDRAW_PROBABILITY, VARIATIONS, ParentPool
 from autoprune.search.samplers.vectors import Coordinates, OptunaValue
@@ -91,7 +91,7 @@ class _Archive:
             numbers=numbers[order],
             vectors=np.concatenate([self.vectors, self.coordinates.encode(trials)])[order],
             losses=np.concatenate([self.losses, losses])[order],
-            violations=np.concatenate([self.violations, _violations(trials)])[order],
+            violations=np.concatenate([self.violations, violations_of(trials)])[order],
             whole=np.concatenate([self.whole, [_is_whole(trial, space) for trial in trials]])[order],
         )
 
@@ -182,7 +182,7 @@ class EvolutionSampler(BaseSampler):
         alone = Coordinates(space={param_name: param_distribution}, allocation_prefixes=("\0",))
         if len(having) < self._n_startup or rng.random() < 2 * REDRAW_PROBABILITY:
             return alone.decode(alone.random(rng))[param_name]
-        losses, violations = _losses(study, having), _violations(having)
+        losses, violations = losses_of(study, having), violations_of(having)
         best = having[int(rng.choice(_best_trials(losses, violations, 1)))]
         vector = alone.encode([best])[0]
         if not alone.choices:
@@ -199,7 +199,7 @@ class EvolutionSampler(BaseSampler):
             archive = _Archive.empty(key, coordinates, len(study.directions))
         seen = set(archive.numbers.tolist())
         fresh = [t for t in finished if t.number not in seen and _fits(t, space)]
-        self._archive = archive.extended(fresh, _losses(study, fresh)) if fresh else archive
+        self._archive = archive.extended(fresh, losses_of(study, fresh)) if fresh else archive
         return self._archive
 
 
@@ -208,7 +208,7 @@ def _propose(archive: _Archive, rng: np.random.Generator) -> np.ndarray:
     unscreened).
     """
     coordinates = archive.coordinates
-    losses, violations = _finite(archive.losses), archive.violations
+    losses, violations = finite(archive.losses), archive.violations
     leading = _best_trials(losses, violations, _MIN_PARENTS)
     fitted = _fitted_trials(len(losses), leading)
     columns = losses[fitted]
@@ -302,7 +302,7 @@ def _best_trials(losses: np.ndarray, violations: np.ndarray, least: int) -> np.n
 
     Without a feasible trial, return the trials with the smallest violation.
     """
-    losses = _finite(losses)
+    losses = finite(losses)
     feasible = np.flatnonzero(violations <= 0)
     if not len(feasible):
         return np.argsort(violations, kind="stable")[: max(least, 1)]
@@ -358,28 +358,6 @@ def _fits(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
 
 def _is_whole(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
     return all(name in space or distribution.single() for name, distribution in trial.distributions.items())
-
-
-def _losses(study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:
-    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-    return np.asarray(np.array([trial.values for trial in trials], dtype=np.float64) * signs)
-
-
-def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:
-    return np.array([sum(max(value, 0.0) for value in trial.constraints.values()) for trial in trials])
-
-
-def _finite(losses: np.ndarray) -> np.ndarray:
-    """Replace infinite losses by values just beyond the finite ones of their column."""
-    if np.isfinite(losses).all():
-        return losses
-    found = losses.copy()
-    for column in found.T:
-        finite = column[np.isfinite(column)]
-        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-        column[np.isposinf(column)] = high + (high - low) + 1.0
-        column[np.isneginf(column)] = low - (high - low) - 1.0
-    return found
 
 
 def _entropy() -> int:

@@ -37,10 +37,10 @@ def _unmarked() -> Iterator[None]:
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
     """Build TPE. Multivariate: the default looks at one parameter at a time; group: at conditional ones, too."""
-    from optuna.samplers import TPESampler
+    from autoprune.search.samplers.bounded_tpe import BoundedTPESampler
 
     with _unmarked():
-        return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
+        return BoundedTPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 
 
 def _nsga2(seed: int, n_startup: int) -> BaseSampler:

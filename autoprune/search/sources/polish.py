@@ -6,6 +6,7 @@ second is often the better use of the same samples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from autoprune.structure.topology import Topology
 
 #: Proposals known in a row after which a member of the front is trained further instead.
 DUPLICATES_IN_A_ROW = 3
+#: Candidates that are compared with another one at once.
+_AT_ONCE = 16
 
 
 def is_polish_due(sampled: int, share: float) -> bool:
@@ -55,22 +58,32 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
         if record.plan.recovery.steps > 0 and not record.note and has_weights(record.number)
     ]
     best, best_score = None, (-1.0, -1.0)
-    for record in members:
-        larger = [r for r in front.records if front.value(r, cost) > front.value(record, cost)]
-        trained = sum(r.architecture == record.architecture for r in front.records)
-        sure, measured = _gaps(front, record, larger)
-        if (sure / trained, measured / trained) > best_score:
-            best, best_score = record, (sure / trained, measured / trained)
+    costs, losses = front.numbers.shown(cost), front.numbers.losses
+    trained = Counter(record.architecture for record in front.records)
+    for record, place in zip(members, front.numbers.places(members).tolist(), strict=True):
+        gains = np.where(costs > costs[place], np.nan_to_num(losses[place] - losses, nan=-np.inf), -np.inf)
+        times, measured = trained[record.architecture], float(np.max(gains, initial=0.0))
+        if (measured / times, measured / times) <= best_score:  # no gain beyond noise is larger than the measured one
+            continue
+        score = (_sure_gain(front, record, gains) / times, measured / times)
+        if score > best_score:
+            best, best_score = record, score
     return best
 
 
-def _gaps(front: Front, record: CandidateRecord, larger: Sequence[CandidateRecord]) -> tuple[float, float]:
-    """Compute how far a candidate is below the best larger one, beyond noise and as measured; each >= 0."""
-    quality = front.problem.quality
-    gains = np.array([quality.gain(one.search.quality, record.search.quality) for one in larger])
-    gains = np.nan_to_num(gains, nan=-np.inf)
-    noise = quantile() * difference_errors(record.search, [one.search for one in larger])
-    return float(np.max(gains - noise, initial=0.0)), float(np.max(gains, initial=0.0))
+def _sure_gain(front: Front, record: CandidateRecord, gains: np.ndarray) -> float:
+    """Compute how far a candidate is below the best one beyond noise, >= 0; the largest gains are looked at first.
+
+    gains: how much better each candidate of the front's records is, where it counts.
+    """
+    sure, order = 0.0, np.argsort(-gains, kind="stable")
+    for start in range(0, len(order), _AT_ONCE):
+        some = order[start : start + _AT_ONCE]
+        if not gains[some[0]] > sure:
+            break
+        noise = quantile() * difference_errors(record.search, [front.records[place].search for place in some.tolist()])
+        sure = max(sure, float(np.max(gains[some] - noise)))
+    return sure
 
 
 def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:

@@ -95,7 +95,7 @@ def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, "TPESampler"), ({"scan": False}, "EvolutionSampler"), ({"space": "direct"}, "EvolutionSampler")],
+    [({}, "BoundedTPESampler"), ({"scan": False}, "EvolutionSampler"), ({"space": "direct"}, "EvolutionSampler")],
 )
 def test_the_sampler_that_suits_the_study_is_the_default(
     changes: dict[str, object], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

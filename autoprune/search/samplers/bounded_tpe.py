@@ -1,0 +1,103 @@
+"""TPE for studies of thousands of trials: it sees the best trials and the latest ones.
+
+The time of Optuna's TPE grows with the trials: it divides them by their hypervolume, and weighs every candidate by the
+distance to every trial. Old trials that are dominated tell it little beside the latest, which lie where it samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+import moocore
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.search.samplers.losses import finite, losses_of, violations_of
+from autoprune.search.samplers.vectors import OptunaValue
+
+#: Finished trials that are seen, and the best among them.
+SEEN, BEST = 400, 100
+
+
+class BoundedTPESampler(TPESampler):
+    """Optuna's TPE that sees all running trials and at most SEEN finished ones. Fewer trials change nothing.
+
+    The BEST of them are the feasible ones of the first non-dominated layers, the later ones of equal layers first.
+    """
+
+    _excerpt: tuple[int, Study] | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the parameters of the trials that are seen.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+        """
+        return super().infer_relative_search_space(self._seen(study, trial), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, OptunaValue]:
+        """Sample all parameters together.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+            search_space: Parameters to sample.
+        """
+        return super().sample_relative(self._seen(study, trial), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> OptunaValue:
+        """Sample a parameter alone.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+            param_name: Name of the parameter.
+            param_distribution: Its distribution.
+        """
+        value: OptunaValue = super().sample_independent(self._seen(study, trial), trial, param_name, param_distribution)
+        return value
+
+    def _seen(self, study: Study, trial: FrozenTrial) -> Study:
+        """Return the study with the trials that are seen, the same one for all parameters of a trial."""
+        if self._excerpt is None or self._excerpt[0] != trial.number:
+            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            seen = study if len(finished) <= SEEN else _Excerpt(study, _choose(study, finished))
+            self._excerpt = trial.number, seen
+        return self._excerpt[1]
+
+
+class _Excerpt(Study):
+    """A study that shows some of its finished trials, and all of the others."""
+
+    def __init__(self, study: Study, finished: Sequence[FrozenTrial]) -> None:
+        super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
+        others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING, TrialState.PRUNED))
+        self._shown = sorted([*finished, *others], key=lambda trial: trial.number)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        del deepcopy, use_cache  # samplers change none
+        return [trial for trial in self._shown if states is None or trial.state in states]
+
+
+def _choose(study: Study, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that are seen."""
+    numbers = np.arange(len(finished))
+    feasible = np.flatnonzero(violations_of(finished) <= 0)
+    ranks = np.full(len(finished), np.iinfo(np.int64).max)
+    if len(feasible):
+        ranks[feasible] = moocore.pareto_rank(
+            finite(losses_of(study, [finished[place] for place in feasible.tolist()]))
+        )
+    best = np.lexsort((-numbers, ranks))[:BEST]
+    rest = np.setdiff1d(numbers, best)[-(SEEN - len(best)) :]
+    return [finished[place] for place in np.sort(np.concatenate([best, rest])).tolist()]

@@ -1,0 +1,211 @@
+"""What the search costs after many trials: time of `ask` and `tell`, size of the journal, memory of the process.
+
+    python -m benchmarks.search_scale [--counts 300,1000] [--out 8] [--groups 40] [--memory 3000]
+
+A model of numbers (`benchmarks.numbers_model`) is searched by the real `Search` with a journal file and eight proposals
+out, which end in any order. Times are those of the asks and tells of the last 50 trials before each count; an ask may
+first answer proposals that are known. The calls of Python and C functions of an ask are counted, too, which do not
+depend on how busy the machine is.
+
+The samplers: the default with a scan (TPE), without one (evolution), and for many groups (evolution), and by name.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from autoprune.search.ledger import Ledger
+from autoprune.search.proposal import Proposal
+from autoprune.search.search import Search
+from autoprune.search.storage import JOURNAL, open_journal
+from benchmarks.memory import with_peak
+from benchmarks.numbers_model import NumbersModel
+from benchmarks.reporting import print_table
+
+#: Trials before a count whose asks and tells are timed; asks whose calls are counted.
+_WINDOW, _COUNTED = 50, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A study whose search is timed.
+
+    Attributes:
+        name: Name of its row.
+        sampler: Sampler of the settings.
+        groups: Number of groups; the option's where it is 0.
+        scanned: Whether there is a scan.
+    """
+
+    name: str
+    sampler: str
+    groups: int = 0
+    scanned: bool = True
+
+
+CASES = (
+    Case(name="auto with a scan (tpe)", sampler="auto"),
+    Case(name="auto without a scan (evolution)", sampler="auto", scanned=False),
+    Case(name="auto with 120 groups (evolution)", sampler="auto", groups=120),
+    Case(name="evolution", sampler="evolution"),
+    Case(name="nsga2", sampler="nsga2"),
+)
+
+
+@dataclass(slots=True)
+class Driver:
+    """Asks and tells, with as many proposals out at once, which end in any order.
+
+    Attributes:
+        search: Search that is driven.
+        numbers: Its model.
+        out: Proposals that are out.
+        asks: Seconds of each ask.
+        tells: Seconds of each tell.
+    """
+
+    search: Search
+    numbers: NumbersModel
+    out: int
+    asks: list[float] = field(default_factory=list)
+    tells: list[float] = field(default_factory=list)
+    _waiting: list[Proposal] = field(default_factory=list)
+    _order: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def run_to(self, count: int) -> None:
+        """Go on until so many candidates are finished."""
+        while len(self.search.records) < count and not self.search.exhausted:
+            while len(self._waiting) < self.out and self.ask():
+                pass
+            done = self._waiting.pop(self._order.randrange(len(self._waiting)))
+            result = self.numbers.result(self.search, done)
+            start = time.process_time()
+            self.search.tell(done, result)
+            self.tells.append(time.process_time() - start)
+
+    def ask(self) -> bool:
+        """Ask once; return whether there was a proposal."""
+        start = time.process_time()
+        proposal = self.search.ask()
+        self.asks.append(time.process_time() - start)
+        if proposal is not None:
+            self._waiting.append(proposal)
+        return proposal is not None
+
+
+def main(
+    counts: str = "300,1000",
+    out: int = 8,
+    groups: int = 40,
+    memory: int = 3000,
+    only: str = "",
+    profile: Path | None = None,
+) -> None:
+    """Drive a search for each sampler and print what it costs."""
+    marks = [int(count) for count in counts.split(",")]
+    rows: list[list[str]] = []
+    for case in CASES:
+        if only in case.name:
+            rows += measure(case, marks, (out, groups), profile)
+    print_table(
+        f"Asking and telling with {out} proposals out, {groups} groups: ms, median and 95 %",
+        ("sampler", "trials", "ask", "ask, 95 %", "tell", "tell, 95 %", "calls of an ask", "journal, kB a trial"),
+        rows,
+    )
+    if memory:
+        print_memory(memory, out, groups)
+
+
+def measure(case: Case, counts: Sequence[int], shape: tuple[int, int], profile: Path | None) -> list[list[str]]:
+    """Return one row for each number of trials. shape: proposals out, groups."""
+    out, groups = shape
+    numbers, rows = NumbersModel(case.groups or groups, case.scanned), []
+    with _driver(numbers, case.sampler, (counts[-1], out)) as (driver, journal):
+        for count in counts:
+            driver.run_to(count - _WINDOW)
+            driver.asks.clear()
+            driver.tells.clear()
+            with _profiled(profile, f"{case.name}-{count}"):
+                driver.run_to(count)
+            times = [_both(driver.asks), _both(driver.tells)]
+            size = f"{journal.stat().st_size / 1000 / len(driver.search.state.ledger.trials()):.1f}"
+            rows.append([case.name, f"{count:,}", *times[0], *times[1], f"{_calls(driver):,}", size])
+            print(*rows[-1], sep=" | ", flush=True)
+    return rows
+
+
+def print_memory(count: int, out: int, groups: int) -> None:
+    """Print the memory of a search, the number of trials of which goes through its default sampler's last quarter."""
+    numbers = NumbersModel(groups)
+    with _driver(numbers, "random", (count, out)) as (driver, journal):
+        _, peak = with_peak(lambda: driver.run_to(count))
+        trials = len(driver.search.state.ledger.trials())
+        size = journal.stat().st_size
+    print_table(
+        f"Memory of a search with the sampler random, {groups} groups",
+        ("candidates", "trials", "peak above the start, MB", "kB a trial", "journal, MB"),
+        [[f"{count:,}", f"{trials:,}", f"{peak / 1e6:.0f}", f"{peak / 1e3 / trials:.1f}", f"{size / 1e6:.1f}"]],
+    )
+
+
+@contextmanager
+def _driver(numbers: NumbersModel, sampler: str, shape: tuple[int, int]) -> Iterator[tuple[Driver, Path]]:
+    """Yield the driver of a new search, and its journal. shape: trials, proposals out."""
+    trials, out = shape
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.of(open_journal(Path(folder)), numbers.problem)
+        search = Search(numbers.model, numbers.settings(sampler, 2 * trials), ledger=ledger)
+        yield Driver(search, numbers, out), Path(folder) / JOURNAL
+
+
+def _both(seconds: Sequence[float]) -> tuple[str, str]:
+    return f"{1e3 * statistics.median(seconds):.1f}", f"{1e3 * float(np.quantile(seconds, 0.95)):.1f}"
+
+
+def _calls(driver: Driver) -> int:
+    """Count the calls of functions of an ask: the median of a few."""
+    found = []
+    for _ in range(_COUNTED):
+        gc.collect()
+        count = [0]
+
+        def seen(_frame: object, event: str, _argument: object, count: list[int] = count) -> None:
+            count[0] += event in ("call", "c_call")
+
+        sys.setprofile(seen)
+        try:
+            driver.ask()
+        finally:
+            sys.setprofile(None)
+        found.append(count[0])
+    return round(statistics.median(found))
+
+
+@contextmanager
+def _profiled(folder: Path | None, name: str) -> Iterator[None]:
+    """Write a profile of the block into a folder."""
+    if folder is None:
+        yield
+        return
+    import cProfile
+
+    with cProfile.Profile() as found:
+        yield
+    folder.mkdir(parents=True, exist_ok=True)
+    found.dump_stats(folder / f"{name.replace(' ', '_')}.prof")
+
+
+if __name__ == "__main__":
+    typer.run(main)
