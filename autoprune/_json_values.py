@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
@@ -13,6 +14,8 @@ from cattrs import Converter
 from autoprune.display import LARGEST_INTEGER, describe_value, shorten
 from autoprune.errors import error_message
 
+#: Arguments of an annotation; a study has few annotations and millions of values.
+_arguments = functools.cache(get_args)
 #: Numbers lie between minus this and this, so that their squares and sums do not overflow.
 _HIGHEST = 1e100
 
@@ -91,7 +94,7 @@ def tuple_of(converter: Converter, data: object, kind: object) -> tuple[object, 
     """Convert a list to a tuple, of any length or of the annotation's length."""
     if not isinstance(data, list | tuple):
         raise WrongValueError("be a list", describe_value(data))
-    kinds = get_args(kind)
+    kinds = _arguments(kind)
     if len(kinds) == 2 and kinds[1] is ...:
         if (kinds[0] is int and _are_integers(data)) or (kinds[0] is float and _are_floats(data)):
             return tuple(data)
@@ -116,7 +119,12 @@ def _are_floats(data: Collection[object]) -> bool:
 
 def mapping_of(converter: Converter, data: object, kind: object) -> dict[str, object]:
     """Convert the values of an object."""
-    inside, given = get_args(kind)[1], json_object(data)
+    inside, given = _arguments(kind)[1], json_object(data)
+    structure = converter.get_structure_hook(inside)
+    try:
+        return {name: structure(one, inside) for name, one in given.items()}
+    except (WrongValueError, MisfitError):
+        pass  # collect the faults of all values
     parts = [(name, one, inside) for name, one in given.items()]
     return dict(zip(given, _each(converter, parts), strict=True))
 
@@ -143,7 +151,7 @@ def _each(converter: Converter, parts: Iterable[tuple[object, object, object]]) 
 
 def union_of(converter: Converter, data: object, kind: object) -> object:
     """Convert by the first annotation that accepts the value; only None accepts null."""
-    kinds = get_args(kind)
+    kinds = _arguments(kind)
     if data is None and NoneType in kinds:
         return None
     if _is_plain(data) and type(data) in kinds:
@@ -159,7 +167,7 @@ def union_of(converter: Converter, data: object, kind: object) -> object:
     if len(wrong) < len(errors):  # of the right kind, and wrong inside
         raise next(error for error in errors if isinstance(error, MisfitError))
     raise WrongValueError(
-        _either([error.expected for error in wrong] + ["be null"] * (len(kinds) < len(get_args(kind)))),
+        _either([error.expected for error in wrong] + ["be null"] * (len(kinds) < len(_arguments(kind)))),
         describe_value(data),
     )
 

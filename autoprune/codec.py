@@ -293,19 +293,29 @@ def _class(converter: Converter, kind: type) -> Callable[[object, object], objec
     make = cast("Callable[..., Callable[[object, object], object]]", make_dict_structure_fn)
     build = make(kind, converter, **hooks)
 
+    known = [one.name for one in here]
+    whole, needed = {"version", *known} if form.version else {*known}, {*known} - optional
+    is_plain = not (form.formerly or form.lift or form.since)
+
     def hook(data: object, _: object) -> object:
-        given = _renamed(json_object(data), form)
+        given = json_object(data)
+        if is_plain and needed <= given.keys() <= whole:  # nothing is missing, odd, or of an earlier version
+            _version(given, form)
+            return made(given)
+        given = _renamed(given, form)
         version = _version(given, form)
         given = given if form.lift is None else form.lift(given)
-        known = [one.name for one in here]
         missing = [
             name for name in known if name not in given and name not in optional and version >= form.since.get(name, 0)
         ]
         if missing:
             raise MisfitError([("", WrongValueError(f"hold {', '.join(missing)}", "none"))])
         _refuse_unknown(given, form, known)
+        return made({name: given[name] for name in known if name in given})
+
+    def made(given: Mapping[str, object]) -> object:
         try:
-            return build({name: given[name] for name in known if name in given}, kind)
+            return build(given, kind)
         except ClassValidationError as error:
             raise MisfitError(_of_fields(error)) from None
 

@@ -48,6 +48,14 @@ class Compressed:
         plain = "Content-Encoding" not in response.headers and response.status_code == 200
         return plain and kind.startswith(_SMALLER) and (response.content_length or 0) >= _LEAST
 
+    def prepare(self, script: bytes) -> None:
+        """Compress a script before it is asked for.
+
+        Args:
+            script: Content of the script.
+        """
+        self._kept_script(script)
+
     def _compress(self, response: Response) -> None:
         if response.cache_control.max_age:
             data = self._kept_script(response.data)

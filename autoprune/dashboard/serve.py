@@ -18,6 +18,7 @@ from autoprune.dashboard.guard import Access, Guard
 from autoprune.dashboard.live import LiveRuns
 from autoprune.display import shorten
 from autoprune.errors import ConfigurationError, error_message
+from autoprune.report.page import plotly_script
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -44,8 +45,11 @@ class Dashboard:
         self.runs = LiveRuns(paths)
         app = make_app(self.runs, access)
         serve_files(app, self.runs)
-        self._server = _server(host, port, Guard(Compressed(app.server.wsgi_app), access, app.csp_hashes))
+        compressed = Compressed(app.server.wsgi_app)
+        self._server = _server(host, port, Guard(compressed, access, app.csp_hashes))
         self.url = access.url(self._server.server_port)
+        # The largest script by far: it is ready by the time that a browser asks for it.
+        threading.Thread(target=lambda: compressed.prepare(plotly_script().encode()), daemon=True).start()
 
     def serve(self, *, show: bool = False) -> None:
         """Serve until `close` is called or the process is interrupted.

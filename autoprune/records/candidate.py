@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -259,7 +259,7 @@ def _faults(record: CandidateRecord) -> list[str]:
     if record.parent is not None and record.parent < 0:
         found.append(error_message("parent", "be >= 0 or null", record.parent))
     for name, indices in record.kept.items():
-        if not indices or indices[0] < 0 or any(a >= b for a, b in itertools.pairwise(indices)):
+        if not indices or indices[0] < 0 or any(map(operator.ge, indices, indices[1:])):
             found.append(
                 error_message(f"kept[{name!r}]", "be one or more rising indices >= 0", describe_value(indices))
             )
