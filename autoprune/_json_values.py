@@ -32,6 +32,16 @@ class WrongValueError(Exception):
         return error_message(path.removeprefix(".") or "it", self.expected, self.got).removesuffix(".")
 
 
+class VersionMisfitError(WrongValueError):
+    """Version that cannot be read; other faults follow from it."""
+
+    is_later = False
+
+    def located(self, path: str) -> str:
+        where = f"{path.removeprefix('.')}: its" if path else "its"
+        return f"{where} version must {self.expected}, but got {self.got}"
+
+
 class MisfitError(Exception):
     """All faults of a value: (path below the value, error)."""
 

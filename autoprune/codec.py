@@ -23,6 +23,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from autoprune._json_values import (
     MisfitError,
+    VersionMisfitError,
     WrongValueError,
     any_number,
     below,
@@ -118,7 +119,7 @@ def from_plain(kind: type[T], data: object, where: str, raises: type[AutopruneEr
     except (WrongValueError, MisfitError) as misfit:
         faults = below("", misfit)
     path, error = faults[0]
-    if isinstance(error, _VersionError):
+    if isinstance(error, VersionMisfitError):
         of_later = error.is_later and raises is StorageError
         raise (LaterVersionError if of_later else raises)(f"{where}: {error.located(path)}.")
     if len(faults) == 1 and not path and where == STORED_FORMATS[kind].what and isinstance(error, raises):
@@ -259,16 +260,6 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> str:
     return error_message(str(path), "be a file that can be read", reason or repr(error))
 
 
-class _VersionError(WrongValueError):
-    """Version that cannot be read; other faults follow from it."""
-
-    is_later = False
-
-    def located(self, path: str) -> str:
-        where = f"{path.removeprefix('.')}: its" if path else "its"
-        return f"{where} version must {self.expected}, but got {self.got}"
-
-
 def _told(path: str, error: Exception) -> str:
     if isinstance(error, WrongValueError):
         return error.located(path)
@@ -356,7 +347,7 @@ def _version(given: Mapping[str, object], form: Format) -> int:
     if type(found) is not int or not 1 <= found <= form.version:
         later = type(found) is int and found > form.version
         expected = f"be 1 to {form.version}" if form.version > 1 else "be 1"
-        wrong = _VersionError(expected, f"{describe_value(found)}{'. Upgrade autoprune' if later else ''}")
+        wrong = VersionMisfitError(expected, f"{describe_value(found)}{'. Upgrade autoprune' if later else ''}")
         wrong.is_later = later
         raise MisfitError([("", wrong)])
     return found

@@ -38,7 +38,9 @@ def parallel(front: Front, split: str = "search") -> Figure:
     rows = [(quantity, values[place, places]) for place, quantity in enumerate(shown)]
     trace: Properties = {
         "type": "parcoords",
-        "dimensions": [_dimension(_axis(front, quantity, row), _along(quantity, row)) for quantity, row in rows],
+        "dimensions": [
+            {**_axis(front, quantity, row), "values": drawn(_along(quantity, row))} for quantity, row in rows
+        ],
         "line": {"color": drawn(values[0, places]) if shown else [], "colorscale": [list(stop) for stop in SPAN]},
         "meta": [front.records[place].number for place in places],
         "labelangle": -12,
@@ -79,10 +81,6 @@ def shown_quantities(front: Front) -> list[Quantity]:
     """
     costs = (*front.problem.objectives, "multiply_adds", "parameters")
     return [quantity for name, quantity in quantities(front).items() if not quantity.is_cost or name in costs]
-
-
-def _dimension(axis: Properties, values: np.ndarray) -> Properties:
-    return {"label": axis["label"], "name": axis["name"], "values": drawn(values), **axis}
 
 
 def _is_log(quantity: Quantity, values: np.ndarray) -> bool:
