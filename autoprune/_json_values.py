@@ -38,6 +38,7 @@ class VersionMisfitError(WrongValueError):
     is_later = False
 
     def located(self, path: str) -> str:
+        """Build the sentence about the version of the object at a path."""
         where = f"{path.removeprefix('.')}: its" if path else "its"
         return f"{where} version must {self.expected}, but got {self.got}"
 
