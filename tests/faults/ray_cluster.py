@@ -79,7 +79,7 @@ class Cluster:
         for raylet in self.raylets():
             for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
                 try:
-                    if b"ray::" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    if Path(f"/proc/{child}/cmdline").read_bytes().startswith((b"ray::IDLE", b"ray::run_unit")):
                         found.append(int(child))
                 except OSError:  # it has ended
                     continue

@@ -174,7 +174,7 @@ class WorkerCrew:
             return self._ended(one.proposal, Report())
         message = describe_exception(error, 500)
         if isinstance(error, BrokenExecutor) or type(error).__name__ in _ENDS:
-            raise AutopruneError(_GONE.format(error=message))
+            raise AutopruneError(_GONE.format(error=message.removesuffix(".")))
         if not self._search.retry(number):
             given_up = f"its worker died {MAX_ATTEMPTS} times; it is given up. The last time: {message}"
             return Ended(proposal=one.proposal, outcome=Failure(message=given_up), traceback=given_up)
