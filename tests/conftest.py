@@ -16,6 +16,8 @@ _hook = install_import_hook("autoprune.criteria", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.schedule import ByModule  # noqa: E402
+
 #: Temporary folders lie in memory where there is room: a run folder waits for the disk after each file.
 MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
@@ -25,16 +27,28 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
 gc.set_threshold(50_000, 20, 50)
 
 #: Folders of long tests, which start first: a worker that is done early has short ones left to take.
-FIRST = ("faults", "end_to_end", "browser", "unit/study", "unit/recovery")
+FIRST = (
+    "faults",
+    "end_to_end",
+    "browser",
+    "conformance",
+    "unit/study",
+    "unit/recovery",
+    "architecture",
+    "unit/surgery",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
+    """The tests of a group run in one worker: xdist writes its own groups where pytest 9.2 does not read them."""
+    return ByModule(config, log)  # type: ignore[arg-type]  # its class is none of xdist's public names
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Schedule for `--dist loadgroup`: the tests of a module run in one worker, unless they name another group."""
+    """Bring the folders of long tests to the front."""
     here = Path(__file__).parent
     names = {item: item.path.relative_to(here).as_posix() for item in items}
-    for item, name in names.items():
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: next((place for place, one in enumerate(FIRST) if names[item].startswith(one)), 99))
 
 

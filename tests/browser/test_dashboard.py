@@ -19,8 +19,6 @@ from tests.browser.conftest import Opened
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 #: Place of a candidate's point on the screen.
 POINT = """key => {
   const gd = document.getElementById("plot-front");

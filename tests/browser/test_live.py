@@ -14,8 +14,6 @@ from tests.browser.chromium import serving
 from tests.browser.conftest import Opened
 from tests.browser.recorded import Recorded, recorded_run
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 HOSTILE = "<img src=x onerror=\"document.title='hit'\">"
 
 

@@ -19,10 +19,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from torch import nn
 
 from autoprune.task.data import Inputs
+from tests.slow import quick
 
 TABLE = Path(__file__).with_name("features.json")
 #: Models that are always taken, and the files whose code they alone ran through, by branch coverage of the trace, the
@@ -97,11 +97,8 @@ def cover() -> tuple[str, ...]:
 
 
 def models(names: Collection[str]) -> list[object]:
-    """Parameters of a test: one worker runs all tests of a model, and models outside the cover are slow."""
-    return [
-        pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in cover() else [pytest.mark.slow])])
-        for name in names
-    ]
+    """Parameters of a test: models outside the cover are slow."""
+    return quick(names, set(cover()) & set(names))
 
 
 def write() -> None:
