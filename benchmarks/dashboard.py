@@ -5,7 +5,7 @@
 The run folder is made up (`benchmarks.report`); the same trials fill an Optuna storage in SQLite. Each measurement
 opens a page in one browser whose cache holds the scripts, but for the first, which is told apart. An update is one more
 trial: from its look at the server until it is drawn, without the wait for the look. Moving a limit is measured from
-the key until the new answer.
+the key until the new answer is drawn, and a selection until it is drawn in every view.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import numpy as np
 import typer
 from werkzeug.serving import make_server
 
@@ -43,7 +45,7 @@ def main(trials: str = "300,3000", repeats: int = 3) -> None:
     rows = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as place:
         for count in map(int, trials.split(",")):
-            records = random_records(count + repeats, _GROUPS)
+            records = [*random_records(count, _GROUPS), *_drawn(count, repeats)]
             for measure, name in ((_ours, f"ours-{count}"), (_optuna, f"optuna-{count}.db")):
                 with launch(playwright) as browser:
                     rows.append(measure(browser.new_context(), Path(place) / name, records, repeats))
@@ -59,6 +61,7 @@ def main(trials: str = "300,3000", repeats: int = 3) -> None:
             "MB sent",
             "update, s",
             "limit, s",
+            "selection, s",
         ),
         rows,
     )
@@ -77,8 +80,16 @@ def _ours(context: BrowserContext, path: Path, records: Sequence[CandidateRecord
             page.goto(url)
             page.wait_for_function(ready)
             updates = [_update(page, folder, records[count + place]) for place in range(repeats)]
-            limits = [_limit(page, value) for value in (0.03, 0.02, 0.05)[:repeats]]
-    return _row("autoprune", count, first, opened, spread(updates, 2), spread(limits, 2))
+            limits = [_limit(page, value) for value in np.linspace(0.02, 0.08, repeats).round(3).tolist()]
+            selections = [_selection(page, 0.5 + 0.05 * place) for place in range(repeats)]
+    return _row("autoprune", count, first, opened, *(spread(one, 2) for one in (updates, limits, selections)))
+
+
+def _drawn(count: int, repeats: int) -> list[CandidateRecord]:
+    """Further trials that the chart has a place for: those without a quality or a latency are in the table alone."""
+    found = random_records(count + 10 * repeats + 20, _GROUPS)[count:]
+    whole = [one for one in found if one.search.quality == one.search.quality and one.search.latencies]
+    return [replace(one, number=count + place) for place, one in enumerate(whole[:repeats])]
 
 
 def _update(page: Page, folder: RunFolder, record: CandidateRecord) -> float:
@@ -118,6 +129,21 @@ def _limit(page: Page, value: float) -> float:
     )
 
 
+def _selection(page: Page, low: float) -> float:
+    """Seconds from a selection along an axis until it is drawn."""
+    return float(
+        page.evaluate(
+            """async (low) => {
+              const from = performance.now();
+              window.board.set({ brush: { quality: [low, 0.95] } });
+              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+              return (performance.now() - from) / 1000;
+            }""",
+            low,
+        )
+    )
+
+
 def _optuna(context: BrowserContext, path: Path, records: Sequence[CandidateRecord], repeats: int) -> list[str]:
     import optuna
     from optuna_dashboard import wsgi
@@ -132,7 +158,7 @@ def _optuna(context: BrowserContext, path: Path, records: Sequence[CandidateReco
     ready = "document.querySelector('.js-plotly-plot .trace, .js-plotly-plot canvas')"
     first, *opened = [_opened(context, url, ready) for _ in range(repeats + 1)]
     server.shutdown()
-    return _row("optuna-dashboard", len(records) - repeats, first, opened, "", "")
+    return _row("optuna-dashboard", len(records) - repeats, first, opened, "", "", "")
 
 
 def _trial(record: CandidateRecord) -> optuna.trial.FrozenTrial:
