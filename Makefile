@@ -16,7 +16,7 @@ PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 WORKERS := tests/faults/test_workers.py tests/faults/test_ray.py tests/faults/test_many_deaths.py tests/faults/test_s3.py \
 	tests/unit/study/executors
 
-.PHONY: demo test test-slow test-models test-workers lint format bench zoo-real docs clean
+.PHONY: demo test test-slow test-models test-workers lint format bench pictures zoo-real docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ lint: $(READY)  ## ruff, formatting, types, layers
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pictures: $(READY)  ## every view of the dashboard at three widths, light and dark, to look at
+	$(BIN)/python -m benchmarks.pictures
 
 bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.cut

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.objectives import Objective, further_metric
+from autoprune.records.objectives import QUALITY, Objective, further_metric
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 
@@ -77,12 +78,14 @@ class Lead:
         by: Difference in the objective that decides between them.
         quality: Difference in quality; the same where the quality decides.
         confidence: One-sided confidence with which differences are told from luck.
+        also: Differences in the other objectives of a choice by several, such as the knee.
     """
 
     over: CandidateRecord
     by: Gap
     quality: Gap
     confidence: float
+    also: tuple[Gap, ...] = ()
 
     @property
     def is_certain(self) -> bool:
@@ -93,12 +96,15 @@ class Lead:
     def sentence(self) -> str:
         """Say by how much it is ahead, and whether that is more than the noise."""
         gaps = [self.by] if self.by == self.quality else [self.by, self.quality]
-        said = "; ".join(gap.turned.text(self.confidence) for gap in gaps)
-        either = ": either may be better" if 0 < self.by.noise >= abs(self.by.gain) else ""
+        said = "; ".join(gap.turned.text(self.confidence) for gap in (*gaps, *self.also))
+        alike = 0 < self.by.noise >= abs(self.by.gain) and not self.also
+        either = ": either may be better" if alike else ""
         return f"The runner-up is candidate {self.over.number}: {said}{either}."
 
 
-def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, by: str) -> Lead:
+def compare_leaders(
+    chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, by: str, also: Iterable[str] = ()
+) -> Lead:
     """Compare a chosen candidate with the runner-up.
 
     Args:
@@ -106,6 +112,7 @@ def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: Limit
         over: The runner-up.
         check: Limits that both keep. Differences are told from luck at its confidence, or at 90 % where that is 0.5.
         by: Objective that the candidate was chosen by.
+        also: Other objectives that it was chosen by.
 
     Returns:
         The comparison.
@@ -114,7 +121,10 @@ def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: Limit
     decides = quality = quality_gap(chosen, over, check.problem, confidence)
     if not check.problem.is_quality(by):
         decides = _gap(check.problem.objective(by), chosen, over, check, confidence)
-    return Lead(over=over, by=decides, quality=quality, confidence=confidence)
+    told = {check.problem.objective(by).name, QUALITY}
+    others = [check.problem.objective(name) for name in also]
+    gaps = tuple(_gap(one, chosen, over, check, confidence) for one in others if one.name not in told)
+    return Lead(over=over, by=decides, quality=quality, confidence=confidence, also=gaps)
 
 
 def quality_gap(

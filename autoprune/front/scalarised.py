@@ -149,7 +149,7 @@ def choose_by_score(
         check=check,
         among=int(numbers.complete.sum()),
         optimism=None if samples is None or drawn is None else samples.luck(drawn),
-        lead=None if second is None else compare_leaders(records[0], records[1], check, names[0]),
+        lead=None if second is None else compare_leaders(records[0], records[1], check, names[0], names[1:]),
     )
     return ScoredChoice(
         choice=choice,

@@ -5,7 +5,9 @@
   const board = window.board;
   /* Fill of the region within the limits, on light and dark pages. */
   const REGION = "rgba(18,161,124,0.10)";
+  /* On a narrow page the legend is below the chart. */
   const NARROW = 560;
+  const BELOW = { orientation: "h", x: 0, xanchor: "left", y: -0.16, yanchor: "top", font: { size: 11 }, entrywidth: 0 };
   let pointed = "";
 
   /* Traces of the figure with the numbers of the page's columns, and where each candidate is: key -> [trace, place]. */
@@ -68,6 +70,8 @@
     }
     return [region, ...edges];
   }
+
+  const legend = (chart) => (chart.clientWidth >= NARROW ? {} : { legend: BELOW });
 
   const place = () => document.getElementById("plot-front");
   const isFlat = (figure) => !figure.layout.scene;
@@ -134,7 +138,7 @@
     drawing += 1;
     figure.drawn = String(drawing);
     const data = figure.traces.flatMap(bare);
-    const layout = { ...figure.layout, dragmode: "select", selections: [], showlegend: chart.clientWidth >= NARROW, uirevision: figure.view };
+    const layout = { ...figure.layout, dragmode: "select", selections: [], ...legend(chart), uirevision: figure.view };
     return board.plotly.then(({ Icons }) => board.draw(chart, data, layout, {
       modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "toImage"],
       modeBarButtonsToAdd: [{ name: "Download plot as a PNG", icon: Icons.camera, click: board.savePicture }],
@@ -157,7 +161,7 @@
     const data = figure.traces.map((trace) => (trace.customdata && strong ? faded(trace, strong) : trace));
     if (rings.x.length) data.push({ ...rings, type: "scatter3d", marker: { ...rings.marker, size: rings.marker.size.map((size) => 0.7 * size) } });
     board.unpaint(chart);
-    return board.draw(chart, data, { ...figure.layout, showlegend: chart.clientWidth >= NARROW, dragmode: "orbit", uirevision: figure.view });
+    return board.draw(chart, data, { ...figure.layout, ...legend(chart), dragmode: "orbit", uirevision: figure.view });
   }
 
   function faded(trace, strong) {
