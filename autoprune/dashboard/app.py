@@ -90,7 +90,7 @@ def _live(app: Dash, runs: LiveRuns) -> None:
         if version == seen:
             return (no_update,) * 4
         changes = tables.since(have, snapshots, version)
-        return version, changes, sentences(_faults(runs), "warning"), _state(runs)
+        return version, changes, sentences(_faults(runs), "warning"), how_far(runs)
 
 
 def _views(app: Dash, runs: LiveRuns) -> None:
@@ -203,8 +203,15 @@ def _faults(runs: LiveRuns) -> list[str]:
     ]
 
 
-def _state(runs: LiveRuns) -> str:
-    """Write how far each run is."""
+def how_far(runs: LiveRuns) -> str:
+    """Write how far each run is.
+
+    Args:
+        runs: All runs.
+
+    Returns:
+        A line for people.
+    """
     return "; ".join(_run_state(one) for one in runs.snapshots())
 
 
@@ -215,6 +222,7 @@ def _run_state(one: Snapshot) -> str:
     if state.ending is not None:
         parts.append("ended early" if state.ending.early else "finished")
     else:
-        left = state.remaining_seconds
-        parts += ["running, or interrupted", *([] if left is None else [f"about {duration_text(left)} left"])]
+        left, count = state.remaining_seconds, len(state.workers)
+        doing = f"running in {count} worker{'s' if count > 1 else ''}" if count else "running, or interrupted"
+        parts += [doing, *([] if left is None else [f"about {duration_text(left)} left"])]
     return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -70,14 +71,14 @@ class LiveRun:
     def __init__(self, path: str | Path) -> None:
         self._watcher = RunWatcher(path)
         self._fault = ""
-        self.now = self._snapshot()
+        self.now = self._snapshot(None)
 
     def refresh(self) -> None:
         """Read what has changed; keep the last state, and the fault, where that fails."""
         if not self._watcher.refresh() and not self._fault:
             return
         try:
-            self.now, self._fault = self._snapshot(), ""
+            self.now, self._fault = self._snapshot(self.now), ""
         except AutopruneError as error:
             self._fault = str(error)
 
@@ -86,15 +87,21 @@ class LiveRun:
         """Why the folder cannot be read now; "" where it can."""
         return printable_lines(self._watcher.trouble or self._fault)
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self, before: Snapshot | None) -> Snapshot:
         run = self._watcher.run
         return Snapshot(
             run=run,
-            front=run.front(),
+            front=run.front() if before is None or _differ(before.run, run) else before.front,
             annotations=run.annotations,
             state=state_of(run),
             version=self._watcher.version,
         )
+
+
+def _differ(before: Run, now: Run) -> bool:
+    """Tell whether the front may have changed; a note or a worker changes none. A record is read anew when it changed."""
+    same = len(before.records) == len(now.records) and all(map(operator.is_, before.records, now.records))
+    return not same or before.manifest is not now.manifest
 
 
 class LiveRuns:

@@ -27,6 +27,7 @@ from autoprune.records.run_folder import (
     RunFolder,
 )
 from autoprune.records.weights_file import REMOVED
+from autoprune.records.workers import WORKERS
 
 #: State of a file or folder: inode, time of the last change, size; None where there is none.
 State = tuple[int, int, int] | None
@@ -35,7 +36,7 @@ _AT_ONCE = 200
 #: Seconds after a change in which another one may leave the same time behind.
 _YOUNG = 3.0
 #: Files and folders of a run that are shown.
-_SHOWN = (STUDY, ANNOTATIONS, ENDING, SENSITIVITY, DEVICE_PROFILE, TOPOLOGY, CANDIDATES, FAILURES)
+_SHOWN = (STUDY, ANNOTATIONS, ENDING, SENSITIVITY, DEVICE_PROFILE, TOPOLOGY, CANDIDATES, FAILURES, WORKERS)
 #: Files of a candidate.
 _FILES = (RECORD, TEST, LATENCIES, REMOVED)
 

@@ -10,6 +10,7 @@ from autoprune.front.run import Run
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.origins import Origin
+from autoprune.records.workers import Worker, read_workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class RunState:
         scan_seconds: Time of the sensitivity scan, which no trial holds; 0 without one.
         trial_seconds: Mean time of a trial, without the dense model's, which trains nothing; None before there is one.
         ending: Why the run ended; None while it runs, and where it was interrupted.
+        workers: What the workers of a running study do; empty where trials run in one process.
     """
 
     target: int | None
@@ -35,6 +37,7 @@ class RunState:
     scan_seconds: float
     trial_seconds: float | None
     ending: Ending | None
+    workers: tuple[Worker, ...] = ()
 
     @property
     def left(self) -> int:
@@ -74,6 +77,7 @@ def state_of(run: Run) -> RunState:
         scan_seconds=0.0 if scan is None else scan.seconds,
         trial_seconds=mean_trial_seconds(run.records),
         ending=ending,
+        workers=() if ending is not None else tuple(read_workers(run.folder.path)),
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from autoprune.front.convergence import Curve, convergence, worst_quality
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.front.run_state import RunState, duration_text, state_of
 from autoprune.records.origins import Origin
+from autoprune.records.workers import Worker
 from autoprune.report.figures.growth import ALONG, growth_figure
 from autoprune.report.section import Picture, Section, Table
 
@@ -93,6 +96,7 @@ def state_rows(state: RunState) -> list[tuple[str, str]]:
         rows.append(("mean time of a trial", f"{state.trial_seconds:.1f} s"))
     if state.remaining_seconds is not None:
         rows.append(("time left, by the trials so far", duration_text(state.remaining_seconds)))
+    rows += [(f"worker {one.name}", f"trial {one.trial}{_since(one)}") for one in state.workers]
     if state.ending is None:
         rows.append(("state", "running, or interrupted"))
     elif state.ending.reason == "trials":
@@ -100,6 +104,14 @@ def state_rows(state: RunState) -> list[tuple[str, str]]:
     else:
         rows.append(("state", "ended early"))
     return rows
+
+
+def _since(worker: Worker) -> str:
+    """Say when a worker began; "" for a time that no clock shows."""
+    try:
+        return f", since {datetime.fromtimestamp(worker.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _text(curve: Curve, sweep: Curve | None, by: str) -> str:

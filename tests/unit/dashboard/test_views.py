@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 
 from autoprune.cli.app import app as command_line
 from autoprune.dashboard.answer import answer, candidate_facts
-from autoprune.dashboard.app import candidate
+from autoprune.dashboard.app import candidate, how_far
 from autoprune.dashboard.charts import front_chart, parallel_axes
 from autoprune.dashboard.columns import compact, table_data
 from autoprune.dashboard.comparing import compare
@@ -28,8 +28,9 @@ from autoprune.dashboard.understanding import understand
 from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import PREDICTION, Latency
+from autoprune.records.workers import Worker, write_workers
 from autoprune.report.sections.summary import reason_of
-from tests.browser.recorded import recorded_run
+from tests.browser.recorded import Recorded, recorded_run
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 
@@ -208,3 +209,24 @@ def test_numbers_are_sent_so_that_they_are_rounded_as_in_tables() -> None:
     measured = 0.961150050163269
     (sent,) = compact(np.array([measured]))
     assert f"{sent:.4f}" == f"{measured:.4f}" == "0.9612"
+
+
+def test_a_running_study_says_what_its_workers_do(tmp_path: Path) -> None:
+    run = Recorded(tmp_path / "run")
+    run.add(4)
+    write_workers(
+        run.folder.path, [Worker(name="one-7", trial=4, since=0.0), Worker(name="one-8", trial=5, since=1e99)]
+    )
+    runs = LiveRuns([run.folder.path])
+    assert "running in 2 workers" in how_far(runs)
+    text = str(understand(runs.runs[0].now))
+    assert "trial 4, since 1970-01-01 00:00:00 UTC" in text
+    assert "worker one-8" in text
+    front = runs.runs[0].now.front
+    write_workers(run.folder.path, [Worker(name="one-7", trial=4, since=0.0)])
+    runs.refresh()
+    assert "running in 1 worker," in f"{how_far(runs)},"
+    assert runs.runs[0].now.front is front
+    run.add()
+    runs.refresh()
+    assert len(runs.runs[0].now.front.records) == 5

@@ -203,6 +203,15 @@ def test_weights_say_how_often_the_samples_would_choose_so() -> None:
     assert front_of(RECORDS).weighted({"multiply_adds": 1}).ahead == 1.0
 
 
+def test_the_runner_up_of_a_choice_by_several_objectives_is_compared_in_each() -> None:
+    found = front_of(bent()).weighted({"quality": 0.5, "multiply_adds": 0.5})
+    lead = found.choice.lead
+    assert lead is not None
+    assert [gap.objective.name for gap in (lead.quality, *lead.also)] == ["quality", "multiply_adds"]
+    other, own = lead.over.search.multiply_adds, found.choice.record.search.multiply_adds
+    assert lead.sentence.endswith(f"; multiply-adds {other:,} against {own:,}.")
+
+
 def test_weights_keep_limits() -> None:
     front = front_of(RECORDS)
     assert front.weighted({"multiply_adds": 1}, Limits(max_drop=0.01)).choice.record.number == 1
