@@ -99,7 +99,7 @@ class LiveRun:
 
 
 def _differ(before: Run, now: Run) -> bool:
-    """Tell whether the front may have changed; a note or a worker changes none. A record is read anew when it changed."""
+    """Tell whether the front may have changed; a note or a worker changes none."""
     same = len(before.records) == len(now.records) and all(map(operator.is_, before.records, now.records))
     return not same or before.manifest is not now.manifest
 
