@@ -2,7 +2,7 @@
 
     python -m benchmarks.bounded_tpe [--trials 1000] [--seeds 2] [--groups 30]
 
-The synthetic problems of `benchmarks.search`, in the guided space with a scan. Up to 400 trials both are the same.
+The synthetic problems of `benchmarks.search`, in the guided space with a scan. Up to 250 trials both are the same.
 """
 
 from __future__ import annotations

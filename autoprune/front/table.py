@@ -10,7 +10,7 @@ from functools import partial
 from autoprune.display import shorten
 from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.comparison import Comparison, latency_comparison
+from autoprune.records.comparison import Comparison
 from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
@@ -72,7 +72,7 @@ def columns(
         *_quality(problem.metric),
         *(column for name in problem.further_metrics for column in _metric(name)),
         *(column for cost in problem.costs.values() for column in _cost(cost)),
-        _compared("ratio to itself without masks", "masks_{}".format, lambda one: latency_comparison(one.mask_latency)),
+        _compared("ratio to itself without masks", "masks_{}".format, _against_itself),
         *([] if annotations is None else [_note(annotations)]),
     ]
 
@@ -233,6 +233,11 @@ def _cost(cost: Objective) -> Iterator[Column]:
         )
     if cost.is_timed:
         yield _compared(f"{cost.title} / dense", cost.derived, cost.comparison)
+
+
+def _against_itself(measurement: Measurement) -> Comparison | None:
+    """Compare a model with itself without masks."""
+    return None if measurement.mask_latency is None else measurement.mask_latency.comparison
 
 
 def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measurement], Comparison | None]) -> Column:

@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from autoprune.records.measurement import Latency
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -52,24 +50,3 @@ def typical_noise(compared: Iterable[Comparison | None]) -> float:
     measured = [one for one in compared if one is not None and one.trusted and not one.predicted]
     widths = [(one.high - one.low) / 2 for one in measured]
     return statistics.median(widths) if widths else 0.0
-
-
-def latency_comparison(latency: Latency | None) -> Comparison | None:
-    """Read the comparison of a latency.
-
-    Args:
-        latency: Latency of a model; None where it was not measured.
-
-    Returns:
-        The comparison with the other model.
-    """
-    if latency is None:
-        return None
-    return Comparison(
-        ratio=latency.ratio,
-        low=latency.ratio_low,
-        high=latency.ratio_high,
-        dense=latency.dense_ms,
-        trusted=latency.trusted,
-        predicted=latency.is_predicted,
-    )

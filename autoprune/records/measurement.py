@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
+from autoprune.records.comparison import Comparison
 
 #: Name of the latency profile behind the cost "latency_ms".
 DEFAULT_PROFILE = "default"
@@ -21,7 +24,7 @@ _NONZERO = "nonzero_parameters"
 HIGHEST = 1e60
 
 
-@stored(Format(what="a latency", optional=None))
+@stored(Format(what="a latency", optional=None, apart=("comparison",)))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Latency of a model and of another one, mostly the dense one, measured in turn on the same machine.
@@ -43,6 +46,7 @@ class Latency:
         fallback: Why another backend than the requested one was timed, as a sentence; "" where it was not.
         doubts: Reasons not to trust the measurement, in sentences.
         sizes_ms: (size, milliseconds) for a profile with inputs of several sizes.
+        comparison: Comparison with the other model; follows from the rest.
     """
 
     latency_ms: float
@@ -60,6 +64,18 @@ class Latency:
     fallback: str = ""
     doubts: tuple[str, ...] = ()
     sizes_ms: tuple[tuple[int, float], ...] = ()
+    comparison: Comparison = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = Comparison(
+            ratio=self.ratio,
+            low=self.ratio_low,
+            high=self.ratio_high,
+            dense=self.dense_ms,
+            trusted=self.trusted,
+            predicted=self.is_predicted,
+        )
+        object.__setattr__(self, "comparison", found)
 
     @property
     def trusted(self) -> bool:
@@ -97,6 +113,7 @@ def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
         what="a measurement",
         optional=("nonzero_parameters", "latencies", "mask_latency", "costs", "deviations", "metric_deviations"),
         formerly={"mask_latency": "masked"},
+        apart=("_arrays",),
         any_number=("quality", "quality_error", "metrics", "costs"),
         lift=_by_profile,
     )
@@ -137,6 +154,7 @@ class Measurement:
     costs: Mapping[str, float] = field(default_factory=dict)
     deviations: tuple[float, ...] = ()
     metric_deviations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    _arrays: dict[str, np.ndarray] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}
@@ -162,6 +180,20 @@ class Measurement:
             The deviations; empty where they are unknown.
         """
         return self.metric_deviations.get(metric, ()) if metric else self.deviations
+
+    def deviations_array(self, metric: str = "") -> np.ndarray:
+        """Return the deviations as an array, which is made once, as searches compare them again and again.
+
+        Args:
+            metric: Name of a further metric; the quality by default.
+
+        Returns:
+            Float [folds], which must not be changed.
+        """
+        if metric not in self._arrays:
+            self._arrays[metric] = np.array(self.deviations_of(metric))
+            self._arrays[metric].flags.writeable = False
+        return self._arrays[metric]
 
     def error_of(self, metric: str = "") -> float:
         """Return the standard error of a metric.

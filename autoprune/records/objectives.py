@@ -18,7 +18,7 @@ from operator import attrgetter
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord, architectures
-from autoprune.records.comparison import Comparison, latency_comparison, typical_noise
+from autoprune.records.comparison import Comparison, typical_noise
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.origins import Origin
 
@@ -331,13 +331,17 @@ def timed_cost(profile: str = DEFAULT_PROFILE) -> Objective:
         latency = measurement.latencies.get(profile)
         return float("nan") if latency is None else latency.latency_ms
 
+    def compared(measurement: Measurement) -> Comparison | None:
+        latency = measurement.latencies.get(profile)
+        return None if latency is None else latency.comparison
+
     return Objective(
         name=f"latency_ms{bracket}",
         title=title,
         unit="ms",
         value=measured,
         form=".3f",
-        compared=lambda one: latency_comparison(one.latencies.get(profile)),
+        compared=compared,
     )
 
 

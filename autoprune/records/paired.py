@@ -74,11 +74,11 @@ def difference_errors(one: Measurement, others: Sequence[Measurement], metric: s
     Returns:
         Float [others]; 0 for the same measurement, and where no error is known.
     """
-    own, rest = _array(one.deviations_of(metric)), [other.deviations_of(metric) for other in others]
+    own, rest = one.deviations_array(metric), [other.deviations_of(metric) for other in others]
     found = np.hypot(one.error_of(metric), [other.error_of(metric) for other in others])
     paired = [place for place, other in enumerate(rest) if len(own) and len(other) == len(own)]
     if paired:
-        theirs = np.array([_array(rest[place]) for place in paired])
+        theirs = np.array([others[place].deviations_array(metric) for place in paired])
         differences = np.abs(theirs - own)
         largest = differences.max(axis=1)
         alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1))
@@ -105,7 +105,7 @@ def bound_errors(
     lengths = {len(one.deviations_of(metric)) for one in (*ones, *others)}
     if not (ones and others) or len(lengths) != 1 or not (folds := lengths.pop()):
         return np.zeros_like(high), high
-    a, b = (np.stack([_array(one.deviations_of(metric)) for one in some]) for some in (ones, others))
+    a, b = (np.stack([one.deviations_array(metric) for one in some]) for some in (ones, others))
     sizes = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)
     squares = np.maximum(sizes - 2 * a @ b.T, 0.0)
     clear = squares > _CLEAR * sizes  # else rounding decides
@@ -132,7 +132,7 @@ def draw_changes(
     """
     lengths = {len(one.deviations_of(metric)) for one in measurements}
     if len(lengths) == 1 and (folds := lengths.pop()) > 1:
-        deviations = np.stack([_array(one.deviations_of(metric)) for one in measurements], axis=1)
+        deviations = np.stack([one.deviations_array(metric) for one in measurements], axis=1)
         counts, left = _draws(folds, draws)
         return counts @ deviations, left @ deviations
     errors = np.array([one.error_of(metric) for one in measurements])
@@ -151,11 +151,3 @@ def _draws(folds: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
     counts = counts[(counts == 0).any(axis=1)]
     absent = counts == 0
     return counts - 1.0, absent * (folds / absent.sum(axis=1, keepdims=True))
-
-
-@functools.lru_cache(maxsize=10_000)
-def _array(deviations: tuple[float, ...]) -> np.ndarray:
-    """Convert deviations, which searches compare again and again."""
-    found = np.array(deviations)
-    found.flags.writeable = False
-    return found

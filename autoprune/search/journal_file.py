@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from io import FileIO
 from pathlib import Path
 
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import StorageError
 from autoprune.records.atomic import cannot_write
@@ -67,6 +68,12 @@ class JournalFile(BaseJournalBackend):
             return
         self._pending += logs
         self._own.extend(json.loads(json.dumps(log)) for log in logs)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """What changes with each line, of this process or another one: lines that are known, and bytes of the file."""
+        size = self._known_bytes if self._pending is not None else self._path.stat().st_size
+        return self._read_count + len(self._own), size
 
     @property
     def in_transaction(self) -> bool:
@@ -134,7 +141,29 @@ class RunStorage(JournalStorage):
 
     def __init__(self, journal: JournalFile) -> None:
         self._journal = journal
+        self._listed: dict[object, list[FrozenTrial]] = {}  # of the lines that are read
+        self._listed_at: tuple[int, int] | None = None
         super().__init__(journal)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """List trials; the lists are the same until a line is written, as an ask needs some of them again and again.
+
+        Args:
+            study_id: Number of the study.
+            deepcopy: Whether they may be changed.
+            states: States to list; all trials when None.
+        """
+        if deepcopy:
+            return super().get_all_trials(study_id, deepcopy, states)
+        if self._listed_at != self._journal.state:
+            self._listed, self._listed_at = {}, self._journal.state
+        key = study_id, None if states is None else tuple(state for state in TrialState if state in states)
+        if key not in self._listed:
+            self._listed[key] = super().get_all_trials(study_id, deepcopy, states)
+            self._listed_at = self._journal.state  # with those of other processes
+        return list(self._listed[key])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -151,6 +180,7 @@ class RunStorage(JournalStorage):
             self._journal.commit()
         except BaseException:
             self._journal.cancel()
+            self._listed_at = None
             self.__setstate__(self.__getstate__())  # knows no trial, as after unpickling, and reads them all
             raise
 

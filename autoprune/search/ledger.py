@@ -94,6 +94,14 @@ class Ledger:
         """
         return self.study.get_trials(deepcopy=False, states=states or None)
 
+    def found(self, number: int) -> FrozenTrial:
+        """Return a trial to read.
+
+        Args:
+            number: Number of the trial.
+        """
+        return self.storage.get_trial(self._storage_id(number))
+
     def trial(self, number: int) -> optuna.Trial:
         """Return a trial to write to.
 
@@ -118,7 +126,7 @@ class Ledger:
         Args:
             number: Number of the trial.
         """
-        return self.trials()[number].state.is_finished()
+        return self.found(number).state.is_finished()
 
     def reopen(self, number: int) -> bool:
         """Take a trial out of the queue that was out when an earlier process ended; return whether it can be told.

@@ -92,7 +92,7 @@ def record_of(state: SearchState, proposal: Proposal, result: Result) -> Candida
     Returns:
         The record.
     """
-    trial = state.ledger.trials()[proposal.number]
+    trial = state.ledger.found(proposal.number)
     parent = state.known.get(proposal.start_from)
     work = proposal.work + result.work
     kept = result.kept or proposal.plan.first_channels

@@ -19,7 +19,7 @@ from autoprune.search.samplers.losses import finite, losses_of, violations_of
 from autoprune.search.samplers.vectors import OptunaValue
 
 #: Finished trials that are seen, and the best among them.
-SEEN, BEST = 400, 100
+SEEN, BEST = 250, 75
 
 
 class BoundedTPESampler(TPESampler):

@@ -113,7 +113,7 @@ def enqueue_polish(state: SearchState) -> bool:
         return False
     plan = _at_its_widths(record, state.model.topology)
     attributes = {"origin": Origin.POLISHED.value, "plan": plan.to_dict(), "of": record.number}
-    ledger.enqueue(ledger.trials()[record.number].params, attributes)
+    ledger.enqueue(ledger.found(record.number).params, attributes)
     return True
 
 
