@@ -17,6 +17,11 @@ from typing import BinaryIO, cast
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.study.executors.worker import LONGEST_REQUEST
 
+#: Seconds that a nursery may take to import and to fork, on a busy machine and a slow file system; it is replaced then.
+SLOWEST_START = 300.0
+#: Seconds that it may take to tell how a worker ended that was killed.
+SLOWEST_END = 10.0
+
 
 class WorkerProcess:
     """A worker that a nursery has forked.
@@ -25,6 +30,7 @@ class WorkerProcess:
         number: Its process number.
         channel: Socket to it.
         nursery: Nursery that forked it.
+        parent: Process number of the nursery then.
 
     Attributes:
         number: Its process number.
@@ -32,8 +38,8 @@ class WorkerProcess:
         answers: Stream to read answers from.
     """
 
-    def __init__(self, number: int, channel: socket.socket, nursery: Nursery) -> None:
-        self.number, self._channel, self._nursery = number, channel, nursery
+    def __init__(self, number: int, channel: socket.socket, nursery: Nursery, parent: int) -> None:
+        self.number, self._channel, self._nursery, self._parent = number, channel, nursery, parent
         self.calls = cast("BinaryIO", channel.makefile("wb"))
         self.answers = cast("BinaryIO", channel.makefile("rb"))
 
@@ -41,6 +47,8 @@ class WorkerProcess:
         """End it at once. Its number is not given to another process before `close`."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.number, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # processes that it has started may hold the other end open
+            self._channel.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> int | None:
         """End it, and wait until it has ended.
@@ -51,7 +59,7 @@ class WorkerProcess:
         for stream in (self.calls, self.answers, self._channel):
             with contextlib.suppress(OSError):  # of a process that is gone
                 stream.close()
-        return self._nursery.ended(self.number)
+        return self._nursery.ended(self.number, self._parent)
 
 
 class Nursery:
@@ -96,22 +104,29 @@ class Nursery:
         request = json.dumps({"environment": dict(environment)}).encode()
         with others, log.open("ab") as file, self._lock:
             try:
-                answer = self._ask(request, [others.fileno(), file.fileno()])
-            except OSError:  # it has died since the last request
+                answer = self._ask(request, [others.fileno(), file.fileno()], SLOWEST_START)
+            except OSError:  # it has died since the last request, or was stopped
                 self._close()
-                answer = self._ask(request, [others.fileno(), file.fileno()])
-        return WorkerProcess(int(answer), own, self)
+                answer = self._ask(request, [others.fileno(), file.fileno()], SLOWEST_START)
+            assert self._process is not None
+            return WorkerProcess(int(answer), own, self, self._process.pid)
 
-    def ended(self, number: int) -> int | None:
-        """Wait until a worker has ended; None where that worker is not one of this nursery's, or no longer.
+    def ended(self, number: int, parent: int) -> int | None:
+        """Wait until a worker has ended.
 
         Args:
             number: Process number of the worker.
+            parent: Process number of the nursery that forked it.
+
+        Returns:
+            Its exit code; None where that nursery is gone, which alone could tell, or does not answer.
         """
         with self._lock:
+            if self._process is None or self._process.pid != parent:
+                return None
             try:
-                return int(self._ask(json.dumps({"ended": number}).encode(), []))
-            except (OSError, ValueError):
+                return int(self._ask(json.dumps({"ended": number}).encode(), [], SLOWEST_END))
+            except OSError:
                 self._close()
                 return None
 
@@ -120,8 +135,10 @@ class Nursery:
         with self._lock:
             self._close()
 
-    def _ask(self, request: bytes, descriptors: list[int]) -> bytes:
+    def _ask(self, request: bytes, descriptors: list[int], patience: float) -> bytes:
+        """Send a request; OSError where there is no answer in time."""
         control = self._open()
+        control.settimeout(patience)
         socket.send_fds(control, [request], descriptors)
         answer = control.recv(LONGEST_REQUEST)
         if not answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 #: Bytes of the length in front of a message.
 _LENGTH = 8
@@ -70,22 +71,32 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    workers: set[int] = set()
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, LONGEST_REQUEST, 2)
         if not data:
-            os._exit(0)
+            _end_all(workers)
         request = json.loads(data)
         if "ended" in request:
             _, status = os.waitpid(request["ended"], 0)
+            workers.remove(request["ended"])
             control.sendall(str(os.waitstatus_to_exitcode(status)).encode())
             continue
         process = os.fork()
         if process == 0:
             control.close()
             _work(socket.socket(fileno=descriptors[0]), descriptors[1], request["environment"])
+        workers.add(process)
         for descriptor in descriptors:
             os.close(descriptor)
         control.sendall(str(process).encode())
+
+
+def _end_all(workers: set[int]) -> NoReturn:
+    """End workers and this process. Workers end by themselves where they can, which one that was stopped cannot."""
+    for worker in workers:  # not waited for yet, so that no other process has the number
+        os.kill(worker, signal.SIGKILL)
+    os._exit(0)
 
 
 def _work(channel: socket.socket, log: int, environment: dict[str, str]) -> None:
@@ -95,6 +106,9 @@ def _work(channel: socket.socket, log: int, environment: dict[str, str]) -> None
         stream.flush()
     for standard in (1, 2):
         os.dup2(log, standard)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what was printed is to be in the log when the process is killed
+        sys.stdout.reconfigure(line_buffering=True)
+    _keep_to_this_process(channel)
     calls: _Calls = queue.SimpleQueue()
     answers = channel.makefile("wb")
     threading.Thread(target=_receive, args=(channel.makefile("rb"), calls), daemon=True).start()
@@ -102,6 +116,12 @@ def _work(channel: socket.socket, log: int, environment: dict[str, str]) -> None
         function, arguments = calls.get()
         with contextlib.suppress(BrokenPipeError):  # the other thread ends the process
             write_message(answers, _answer(function, arguments))
+
+
+def _keep_to_this_process(channel: socket.socket) -> None:
+    """Close a channel in processes that this one starts: they would hold it open when this one has died."""
+    os.set_inheritable(channel.fileno(), False)
+    os.register_at_fork(after_in_child=lambda: os.close(channel.detach()))
 
 
 def _answer(function: Callable[..., object], arguments: tuple[object, ...]) -> tuple[bool, object]:

@@ -1,4 +1,4 @@
-"""Calls for worker processes; as a program, a driver whose worker waits forever."""
+"""Calls for worker processes; as a program, a driver whose worker does one of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ def raise_what_cannot_be_pickled() -> None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    print(text)  # noqa: T201
+
+
+def leave_processes_and_die(folder: str) -> None:
+    """Die like a worker whose data loader, and whose shell, go on."""
+    os.system(f"sleep 600 & echo $! > {folder}/shell")
+    process = os.fork()
+    if process == 0:
+        wait_for(f"{folder}/go")
+        os._exit(0)
+    (Path(folder) / "fork").write_text(str(process))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die(number: int) -> None:
@@ -44,8 +55,13 @@ def write_process_and_wait(folder: str) -> None:
     wait_for(f"{folder}/never")
 
 
+def stop_after_writing_process(folder: str) -> None:
+    (Path(folder) / "worker").write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 if __name__ == "__main__":
     from tests.unit.study.executors import calls  # a worker does not find functions of a main script
 
     with ProcessExecutor(1, Path(sys.argv[1])) as executor:
-        executor.submit(calls.write_process_and_wait, sys.argv[1]).result()
+        executor.submit(getattr(calls, sys.argv[2]), sys.argv[1]).result()

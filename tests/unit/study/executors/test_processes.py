@@ -83,10 +83,40 @@ def test_shutdown_ends_the_calls_or_waits_for_them(tmp_path: Path) -> None:
     assert queued.cancelled()
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.study.executors.calls", str(tmp_path)], cwd=Path.cwd(), env=environment()
-    )
+def test_processes_that_a_dead_worker_has_started_do_not_hide_its_death(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    dead = executor.submit(calls.leave_processes_and_die, str(tmp_path))
+    assert isinstance(dead.exception(timeout=60), WorkerDiedError)
+    (tmp_path / "go").touch()
+    os.kill(int((tmp_path / "shell").read_text()), signal.SIGKILL)
+
+
+def test_the_death_of_the_process_that_forks_is_no_death_of_workers(executor: ProcessExecutor, tmp_path: Path) -> None:
+    first = executor.submit(calls.wait_for, str(tmp_path / "go"))
+    nursery = executor.submit(os.getppid).result()
+    os.kill(nursery, signal.SIGKILL)
+    assert isinstance(executor.submit(os._exit, 3).exception(timeout=60), WorkerDiedError)
+    assert executor.submit(os.getppid).result() != nursery, "another one has taken its place"
+    assert not first.done()
+    (tmp_path / "go").touch()
+    assert first.result() == "went"
+    executor.shutdown()
+    assert "ChildProcessError" not in (tmp_path / "logs" / "workers.log").read_text()
+
+
+def test_a_process_that_forks_and_does_not_answer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.study.executors.nursery.SLOWEST_END", 0.2)
+    with ProcessExecutor(1, tmp_path) as executor:
+        os.kill(executor.submit(os.getppid).result(), signal.SIGSTOP)
+        assert isinstance(executor.submit(calls.die, signal.SIGKILL).exception(timeout=60), WorkerDiedError)
+        assert executor.submit(len, "the next call has a new worker").result(timeout=60) == 30
+
+
+@pytest.mark.parametrize("call", ["write_process_and_wait", "stop_after_writing_process"])
+def test_workers_end_with_the_process_that_started_them(call: str, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "tests.unit.study.executors.calls", str(tmp_path), call]
+    driver = subprocess.Popen(arguments, cwd=Path.cwd(), env=environment())
     place = tmp_path / "worker"
     while not place.exists() or not place.read_text():
         assert driver.poll() is None
