@@ -29,7 +29,7 @@ from autoprune.cli.output import print_path, report_errors
 if TYPE_CHECKING:
     from autoprune.records.device_profile import DeviceProfile
     from autoprune.study.progress import OnProgress
-    from autoprune.study.script import Script
+    from autoprune.study.script import Script, ScriptPlace
     from autoprune.study.study import Study
 
 
@@ -66,7 +66,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     from autoprune.records.profile import parse_profile
     from autoprune.report.html import write_report
     from autoprune.report.terminal import show_front
-    from autoprune.study.script import load_script, make_sampler
+    from autoprune.study.script import ScriptPlace, load_script, make_sampler
     from autoprune.study.study import Study
 
     counts = {"--trials": trials, "--samples": samples, "--seeds": seeds, "--workers": workers}
@@ -95,10 +95,10 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     found = load_script(script, chosen, assignments or ())
     settings = found.settings
     if seeds > 1:
-        _repeat(script, found, seeds, folder, device)
+        _repeat(ScriptPlace(path=script, start=start), found, seeds, folder, device)
         return
     study = Study.create(found.task, settings, out=folder, name=study_name(script))
-    study.script = script
+    study.script = ScriptPlace(path=script, start=start)
     if device is not None:
         study.use_device_profile(device)
     sampler = make_sampler(script, found.sampler, settings.seed)
@@ -111,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     _check_tested([study])
 
 
-def _repeat(script: Path, found: Script, seeds: int, folder: Path, device: DeviceProfile | None) -> None:
+def _repeat(script: ScriptPlace, found: Script, seeds: int, folder: Path, device: DeviceProfile | None) -> None:
     """Run the same study with several seeds, and report their spread."""
     from contextlib import ExitStack
 
@@ -141,7 +141,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path, device: Devic
             seeds,
             out=folder,
             follow=follow,
-            make_sampler=functools.partial(make_sampler, script, found.sampler),
+            make_sampler=functools.partial(make_sampler, script.path, found.sampler),
         )
     for opened in repeats.runs:
         write_report(opened)

@@ -25,6 +25,19 @@ MakeSampler = Callable[[int], "BaseSampler"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptPlace:
+    """Where a study script is, for processes that import it again.
+
+    Attributes:
+        path: Absolute path of the script.
+        start: Working directory in which it was imported first; it may have changed it.
+    """
+
+    path: Path
+    start: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """Definitions of a study script.
 

@@ -50,6 +50,7 @@ from autoprune.study.preflight import (
 )
 from autoprune.study.progress import OnProgress
 from autoprune.study.scanned import study_sensitivity
+from autoprune.study.script import ScriptPlace
 from autoprune.study.search_noise import search_noise_note
 from autoprune.study.store import load_parent
 from autoprune.task.prepare import prepare
@@ -95,7 +96,7 @@ class Study:
     settings: StudySettings
     context: TrialContext | None
     untested: Mapping[int, str] = field(default_factory=dict)
-    script: Path | None = None
+    script: ScriptPlace | None = None
     _records: list[CandidateRecord] = field(default_factory=list)
 
     @classmethod
@@ -373,11 +374,8 @@ class Study:
 
     def _need_context(self, what: str) -> TrialContext:
         if self.context is None:
-            raise ConfigurationError(
-                error_message(
-                    f"a study to {what}", "be opened with its task", "a study without", "Study.open(out, task)."
-                )
-            )
+            expected, remedy = "be opened with its task", "Study.open(out, task)."
+            raise ConfigurationError(error_message(f"a study to {what}", expected, "a study without", remedy))
         return self.context
 
     def _space(self, context: TrialContext) -> Space:

@@ -57,3 +57,13 @@ def test_sys_exit_in_a_trial_is_no_end_of_the_run(tmp_path: Path, monkeypatch: p
     assert study.ending.reason == "error"
     shown = command("front", tmp_path / "out")
     assert "The run ended with 1 of 3 trials: 5 trials crashed" in shown.sentence
+
+
+def test_workers_begin_where_the_script_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    script = write(tmp_path, change="assert os.path.basename(os.getcwd()) == 'data'")
+    script.write_text(script.read_text().replace("import autoprune\n", "import autoprune\n\nos.chdir('data')\n", 1))
+    monkeypatch.chdir(tmp_path)
+    answer = command("run", "study.py", "--out", "out", "--trials", 2, "--workers", 1)
+    assert answer.code == 0, answer.text
+    assert len(autoprune.Study.open(tmp_path / "out").records) == 2

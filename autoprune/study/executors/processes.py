@@ -203,8 +203,10 @@ class _Worker:
         with self._lock:
             process.kill()  # its channel may have broken before it is gone
             code, self._process = process.close(), None
-        died = f"the worker process {process.number} {_ended(code)}; its log is {self._log}"
-        self._settle().set_exception(WorkerDiedError(died))
+        died = f"the worker process {process.number} {_ended(code)}"
+        with contextlib.suppress(OSError), self._log.open("a") as log:  # which is all that tells of it, and often empty
+            log.write(f"autoprune: {died}\n")
+        self._settle().set_exception(WorkerDiedError(f"{died}; its log is {self._log}"))
 
 
 def _ended(code: int | None) -> str:

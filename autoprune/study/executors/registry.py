@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from autoprune.errors import error_message, raise_all
 from autoprune.records.measurement import Latency
@@ -22,6 +21,7 @@ from autoprune.study.executors.ray import RayExecutor
 from autoprune.study.executors.source import TaskSource
 from autoprune.study.executors.unit import Report, Unit, latencies_of, run_unit
 from autoprune.study.executors.worker_crew import WorkerCrew
+from autoprune.study.script import ScriptPlace
 from autoprune.study.trials import TrialRunner
 from autoprune.trial.context import TrialContext
 
@@ -44,7 +44,7 @@ class Hiring:
     folder: RunFolder
     context: TrialContext
     settings: StudySettings
-    script: Path | None = None
+    script: ScriptPlace | None = None
     executor: Executor | None = None
 
     @property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import pickle
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from autoprune.codec import read_bytes
 from autoprune.errors import ConfigurationError, StorageError, describe_exception, error_message
 from autoprune.records.atomic import write_atomically
 from autoprune.records.run_folder import RunFolder
-from autoprune.study.script import load_script
+from autoprune.study.script import SCRIPT_MODULE, ScriptPlace, load_script
 from autoprune.task.task import Task
 
 #: File that holds the pickled task while workers run, in the run folder.
@@ -29,14 +32,18 @@ class TaskSource:
         script: Path of the study script; "" for a pickled task.
         digest: SHA-256 of the pickled task, so that a worker loads nothing but what its driver wrote.
         path: Folders that the driver imports modules from.
+        start: Folder in which relative paths of the user's code are meant.
+        run: Name of the run: a process that works for several runs makes the task anew for each.
     """
 
     script: str = ""
     digest: str = ""
     path: tuple[str, ...] = ()
+    start: str = ""
+    run: str = ""
 
     @classmethod
-    def of(cls, folder: RunFolder, task: Task, script: Path | None) -> TaskSource:
+    def of(cls, folder: RunFolder, task: Task, script: ScriptPlace | None) -> TaskSource:
         """Make the source of a study's workers.
 
         Args:
@@ -48,9 +55,9 @@ class TaskSource:
             ConfigurationError: The task cannot be pickled.
             StorageError: It cannot be written.
         """
-        path = tuple(str(Path(entry).absolute()) for entry in sys.path)
-        if script is not None:
-            return cls(script=str(script.absolute()), path=path)
+        path, run = tuple(str(Path(entry).absolute()) for entry in sys.path), uuid.uuid4().hex
+        if script is not None:  # it runs anew in each worker, and may change the working directory as it did here
+            return cls(script=str(script.path), path=path, start=str(script.start), run=run)
         try:
             data = cloudpickle.dumps(task)
         except Exception as error:  # the user's objects are pickled here
@@ -59,7 +66,7 @@ class TaskSource:
             got = f"one that cannot be pickled ({describe_exception(error, 500)})"
             raise ConfigurationError(error_message("the task", expected, got, remedy)) from error
         write_atomically(folder.path / PICKLED, data)
-        return cls(digest=hashlib.sha256(data).hexdigest(), path=path)
+        return cls(digest=hashlib.sha256(data).hexdigest(), path=path, start=_working_directory(), run=run)
 
     def remove(self, folder: RunFolder) -> None:
         """Delete the pickled task, when the workers have ended.
@@ -84,7 +91,11 @@ class TaskSource:
             StorageError: The pickled task is not the one that the driver wrote.
         """
         sys.path.extend(entry for entry in self.path if entry not in sys.path)
+        if self.start:
+            with contextlib.suppress(OSError):  # another machine may not have it
+                os.chdir(self.start)
         if self.script:
+            sys.modules.pop(SCRIPT_MODULE, None)  # of another run, before the script was changed
             return load_script(Path(self.script)).task
         data = read_bytes(folder.path / PICKLED)
         if hashlib.sha256(data).hexdigest() != self.digest:
@@ -93,3 +104,10 @@ class TaskSource:
         found = pickle.loads(data)  # the digest came from the driver, not from the folder
         assert isinstance(found, Task)
         return found
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return ""

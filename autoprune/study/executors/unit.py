@@ -6,7 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from autoprune.codec import from_plain, parse, to_plain
@@ -62,7 +62,7 @@ class Report:
 
 
 def run_unit(unit: Unit) -> Report:
-    """Do a unit of work in this process. The task is made once in a process.
+    """Do a unit of work in this process. The task is made once in a process for each run.
 
     Args:
         unit: The work.
@@ -79,7 +79,7 @@ def run_unit(unit: Unit) -> Report:
     return _run_trial(worker, Proposal.from_json(unit.proposal)) if unit.proposal else _measure(worker, unit.candidate)
 
 
-@cache
+@lru_cache(maxsize=2)  # two studies may share an executor; tasks of earlier runs free their memory
 def _worker(folder: str, source: TaskSource, settings: str) -> TaskWorker:
     read = StudySettings.from_dict(json.loads(settings), "settings of the run")
     return TaskWorker.of(RunFolder(Path(folder)), source, read)

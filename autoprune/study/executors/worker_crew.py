@@ -26,6 +26,8 @@ _LOOK = 0.5
 TIMES_MEDIAN = 20.0
 #: Shortest time limit that is not given, in seconds: small trials wait for the disk or another process.
 _SHORTEST = 60.0
+#: So many seconds without a look say that this process was stopped, as by Ctrl-Z, or was busy: they count for no trial.
+_PAUSE = 10.0
 #: Errors by which Ray tells that the part of it which belongs to this process has ended.
 _ENDS = ("LocalRayletDiedError", "RaySystemError", "RayletDiedError")
 _GONE = (
@@ -83,6 +85,7 @@ class WorkerCrew:
         self._results, self._search = results, search
         self._timeout, self._clock = timeout, clock
         self._out: dict[int, _Out] = {}
+        self._looked = clock()
 
     @property
     def out(self) -> int:
@@ -127,6 +130,7 @@ class WorkerCrew:
         """
         futures = [one.future for one in self._out.values()]
         concurrent.futures.wait(futures, timeout=_LOOK, return_when=concurrent.futures.FIRST_COMPLETED)
+        self._leave_out_pause()
         ended = [*self._finished(), *self._overdue()]
         for one in ended:
             del self._out[one.proposal.number]
@@ -192,6 +196,15 @@ class WorkerCrew:
         result = Result.from_json(*self._results.read(proposal.number))
         return Ended(proposal=proposal, outcome=result, store=self._results.adopt)
 
+    def _leave_out_pause(self) -> None:
+        """Do not count the time in which this process was stopped, often with its workers, as time of trials."""
+        now = self._clock()
+        pause = now - self._looked
+        self._looked = now
+        if pause > _PAUSE:
+            for one in self._out.values():
+                one.since = min(now, one.since + pause)
+
     def _overdue(self) -> Iterator[Ended]:
         """End the trials that take too long."""
         limit = self._limit()
@@ -200,6 +213,9 @@ class WorkerCrew:
             if limit is None or not one.worker or took <= limit or one.future.done():
                 continue
             self._end(one.future)
+            if self._results.has(one.proposal.number):
+                yield self._ended(one.proposal, Report())
+                continue
             why = "workers.trial_timeout" if self._timeout is not None else f"{TIMES_MEDIAN:g} times the median"
             message = f"it took more than {limit:.0f} s ({why}), and was ended"
             yield Ended(proposal=one.proposal, outcome=Failure(message=message), traceback=message)

@@ -47,6 +47,8 @@ def test_the_death_of_one_worker_fails_its_own_call_alone(executor: ProcessExecu
     with pytest.raises(WorkerDiedError, match="ended with exit code 3"):
         executor.submit(os._exit, 3).result()
     assert executor.submit(len, "the next call has a new worker").result() == 30
+    logs = "".join(path.read_text() for path in (tmp_path / "logs").glob("worker-*.log"))
+    assert "was ended by SIGKILL, as the system does when memory runs out\n" in logs
     assert not other.done()
     (tmp_path / "go").touch()
     assert other.result() == "went"
