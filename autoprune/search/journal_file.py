@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections import deque
@@ -224,8 +225,21 @@ def _lines(logs: list[dict[str, object]], *, alone: bool) -> bytes:
     texts = []
     for left, log in zip(reversed(range(len(logs))), logs, strict=True):
         worker = {"worker_id": _NO_WORKER} if alone else {}
-        texts.append(json.dumps({**log, **worker, **({MORE: left} if left else {})}, separators=(",", ":")))
+        short = {"distribution": _abbreviated(str(log["distribution"]))} if "distribution" in log else {}
+        texts.append(json.dumps({**log, **worker, **short, **({MORE: left} if left else {})}, separators=(",", ":")))
     return "".join(f"{text}\n" for text in texts).encode()
+
+
+@functools.lru_cache(maxsize=1000)
+def _abbreviated(distribution: str) -> str:
+    """Return a distribution in Optuna's abbreviated format, as it is written for each parameter of each trial."""
+    found = json.loads(distribution)
+    kind = str(found.get("name", "")).removesuffix("Distribution").lower()
+    if kind not in ("float", "int", "categorical"):
+        return distribution
+    usual = {"step": 1 if kind == "int" else None, "log": False}
+    told = {name: value for name, value in found["attributes"].items() if name not in usual or value != usual[name]}
+    return json.dumps({"type": kind, **told}, separators=(",", ":"))
 
 
 def _write(file: FileIO, lines: bytes, *, wait: bool) -> None:

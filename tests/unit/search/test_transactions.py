@@ -230,3 +230,23 @@ def test_an_older_journal_has_no_transactions(tmp_path: Path) -> None:
     assert journal_file.finished_length(whole + lines[1] + lines[2][:9]) == len(whole)
     assert journal_file.finished_length(lines[2]) == 0
     assert journal_file.finished_length(b"") == 0
+
+
+def test_parameters_of_every_kind_are_read_as_they_were_written(tmp_path: Path) -> None:
+    study = optuna.create_study(
+        storage=open_journal(tmp_path), study_name="a", sampler=optuna.samplers.RandomSampler(0)
+    )
+    distributions = {
+        "plain": optuna.distributions.FloatDistribution(0.0, 1.0),
+        "log": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+        "stepped": optuna.distributions.FloatDistribution(0.0, 1.0, step=0.25),
+        "count": optuna.distributions.IntDistribution(1, 9),
+        "even": optuna.distributions.IntDistribution(2, 8, step=2),
+        "doubling": optuna.distributions.IntDistribution(1, 64, log=True),
+        "choice": optuna.distributions.CategoricalDistribution(("a", "b", None, 2)),
+    }
+    study.ask(distributions)
+    for storage in (open_journal(tmp_path), JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))):
+        (trial,) = optuna.load_study(study_name="a", storage=storage).trials
+        assert trial.distributions == distributions
+        assert trial == study.trials[0]
