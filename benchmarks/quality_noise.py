@@ -10,6 +10,7 @@ look at the jackknife, 1979). The last column is the ratio for the difference of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -78,13 +79,17 @@ def compare(resamples: int, *, pairs: bool = True) -> Iterator[Row]:
     Yields:
         One row for each.
     """
-    for case in cases():
+    for case in cases(pairs=pairs):
         for metric in case.metrics:
             yield _row(case, metric, resamples, pairs=pairs)
 
 
-def cases() -> list[Case]:
+@functools.cache
+def cases(*, pairs: bool = True) -> tuple[Case, ...]:
     """Make the data sets.
+
+    Args:
+        pairs: Whether each has a second model; else it is the first once more.
 
     Returns:
         Three cases.
@@ -92,14 +97,17 @@ def cases() -> list[Case]:
     digits, diabetes = load_digits(), load_diabetes()
     images, labels = digits.data / 16, tuple(CLASSIFICATION)
     eights = (digits.target == 8).astype(int)
-    return [
-        Case("digits", *_scores((3e-3, 1e-3), images, digits.target), torch.tensor(digits.target), labels),
-        Case("eights", *_scores((1.0, 0.1), images, eights), torch.tensor(eights), labels),
+    classes, yes = _scores((3e-3, 1e-3), images, digits.target, pairs), _scores((1.0, 0.1), images, eights, pairs)
+    return (
+        Case("digits", *classes, torch.tensor(digits.target), labels),
+        Case("eights", *yes, torch.tensor(eights), labels),
         _numbers(diabetes.data, diabetes.target / 100),
-    ]
+    )
 
 
-def _scores(strengths: tuple[float, float], inputs: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+def _scores(
+    strengths: tuple[float, float], inputs: np.ndarray, targets: np.ndarray, pairs: bool
+) -> tuple[Tensor, Tensor]:
     """Predict probabilities by weak classifiers: a perfect one has no error to estimate."""
 
     def predict(strength: float) -> Tensor:
@@ -107,7 +115,8 @@ def _scores(strengths: tuple[float, float], inputs: np.ndarray, targets: np.ndar
         found = torch.tensor(cross_val_predict(model, inputs, targets, method="predict_proba"), dtype=torch.float32)
         return found if found.shape[1] > 2 else found[:, 1]
 
-    return predict(strengths[0]), predict(strengths[1])
+    first = predict(strengths[0])
+    return first, predict(strengths[1]) if pairs else first
 
 
 def _numbers(inputs: np.ndarray, targets: np.ndarray) -> Case:

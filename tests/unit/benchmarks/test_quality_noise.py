@@ -14,5 +14,5 @@ def test_standard_errors_of_every_named_metric_are_near_the_bootstraps() -> None
 
 
 def test_one_data_set_is_imbalanced() -> None:
-    shares = {case.name: float((case.targets == 1).float().mean()) for case in cases()}
+    shares = {case.name: float((case.targets == 1).float().mean()) for case in cases(pairs=False)}
     assert shares["eights"] < 0.1
