@@ -17,9 +17,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 _ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
 
 
-def launch(playwright: Playwright) -> Browser:
-    """Start Chromium."""
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+def launch(playwright: Playwright, *further: str) -> Browser:
+    """Start Chromium with further arguments."""
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*_ARGUMENTS, *further])
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def context() -> Iterator[BrowserContext]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        # Pages are put together by the processor, which takes less of it than a graphics card that it simulates.
+        browser = launch(playwright, "--disable-gpu")
         yield browser.new_context(reduced_motion="reduce", accept_downloads=True)
         browser.close()
 
@@ -44,26 +45,33 @@ def address(recorded: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def page_and_errors(context: BrowserContext) -> tuple[Page, list[str]]:
+    """One page for all tests, whose process has compiled the scripts, and the errors of its scripts."""
+    errors: list[str] = []
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, errors
+
+
 Opened = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(context: BrowserContext) -> Iterator[Opened]:
+def opened(page_and_errors: tuple[Page, list[str]]) -> Iterator[Opened]:
     """Function that opens an address and waits until the chart is drawn; errors of the page fail the test."""
-    errors: list[str] = []
+    page, errors = page_and_errors
 
     def open_page(url: str, width: int = 1440, scheme: Literal["light", "dark"] = "light") -> Page:
-        page = context.new_page()
-        page.set_default_timeout(60_000)
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
         page.wait_for_selector("#plot-front[data-drawn]")
         return page
 
     yield open_page
-    for page in context.pages:
-        page.evaluate("localStorage.clear()")
-        page.close()
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
     assert not errors, errors
+    errors.clear()
