@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import plotly.graph_objects as go
 import pytest
 from safetensors.numpy import load_file
 
 from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.limits import Limits
+from autoprune.report.hover import hover_lines
 from tests.browser.accessibility import serious_faults
 from tests.browser.conftest import Opened
 
@@ -118,6 +120,41 @@ def test_a_box_in_the_chart_selects_in_the_lines(opened: Opened, address: str) -
     page.mouse.up()
     page.wait_for_function("location.search.includes('brush=latency_ms')")
     page.wait_for_function("location.search.includes('brush=quality')")
+
+
+def test_the_pointer_on_a_point_says_what_there_is_to_say(opened: Opened, address: str, recorded: Path) -> None:
+    page, number = opened(address), knee(recorded)
+    front = Run.open(recorded).front()
+    place = [record.number for record in front.records].index(number)
+    page.mouse.move(*page.evaluate(POINT, f"0.{number}"))
+    page.wait_for_selector("#tip.shown")
+    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, front.records[place], place)
+    page.mouse.move(5, 5)
+    page.wait_for_selector("#tip:not(.shown)", state="attached")
+
+
+def test_the_legend_hides_the_points_of_an_origin(opened: Opened, address: str, recorded: Path) -> None:
+    page = opened(address)
+    hidden = {f"0.{one.number}" for one in Run.open(recorded).records if one.origin == "sampled" and not one.stopped}
+    assert hidden <= set(page.evaluate(EMPHASISED))
+    page.locator("#plot-front .legendtoggle").nth(
+        page.locator("#plot-front .legendtext").all_text_contents().index("sampled")
+    ).click()
+    page.wait_for_function("hidden => !board.bold.some((key) => hidden.includes(key))", arg=sorted(hidden))
+    assert page.evaluate(EMPHASISED)
+
+
+def test_the_picture_of_the_chart_has_what_is_painted(opened: Opened, address: str) -> None:
+    page = opened(f"{address}?limit=max_latency_ms:2&pin=0.7")
+    page.wait_for_function("board.bold.length < 40")
+    figure = go.Figure(page.evaluate("board.flatFigure()"))
+    bold = [trace.customdata[at] for trace in figure.data if trace.customdata for at in trace.selectedpoints]
+    assert sorted(bold) == sorted(page.evaluate(EMPHASISED))
+    assert sum(len(trace.customdata) for trace in figure.data if trace.customdata) == 40
+    assert any(shape.fillcolor and shape.type == "rect" for shape in figure.layout.shapes)
+    with page.expect_download() as picture:
+        page.evaluate("board.savePicture()")
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
 def test_two_pinned_candidates_are_compared(opened: Opened, address: str) -> None:

@@ -39,7 +39,8 @@
     });
     const part = (name) => found.map((one) => one[name]);
     return {
-      type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false, name: "marks", x: part("x"), y: part("y"), z: part("z"),
+      type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false, name: "marks", x: part("x"), y: part("y"),
+      ...(isFlat(figure) ? {} : { z: part("z") }),
       marker: { symbol: part("symbol"), size: part("size"), color: part("color"), line: { width: 3, color: part("color") }, opacity: 1 },
     };
   }
@@ -159,7 +160,7 @@
     const strong = board.emphasised();
     const rings = marks(figure);
     const data = figure.traces.map((trace) => (trace.customdata && strong ? faded(trace, strong) : trace));
-    if (rings.x.length) data.push({ ...rings, type: "scatter3d", marker: { ...rings.marker, size: rings.marker.size.map((size) => 0.7 * size) } });
+    if (rings.x.length) data.push({ ...rings, type: "scatter3d", marker: { ...rings.marker, size: rings.marker.size.map((size) => 1.2 * size) } });
     board.unpaint(chart);
     return board.draw(chart, data, { ...figure.layout, ...legend(chart), dragmode: "orbit", uirevision: figure.view });
   }
