@@ -4,8 +4,9 @@
 
 The trials are those of a model of numbers (`benchmarks.numbers_model`): nothing is trained, and their durations are
 drawn from those of a recorded study (`tests/golden/runs`), scaled to a mean of `--trial-seconds`. The search is the
-real one with its journal file. One process proposes: the clock of the simulation runs on by the time that each `ask`
-and each `tell` really takes, and workers that are done wait for their turn.
+real one with its journal file. One process proposes: the clock of the simulation runs on by the processor time that
+each `ask` and each `tell` really takes, and workers that are done wait for their turn. Early stopping is decided by
+the workers.
 
 Hypervolume is that of the front over (quality, logarithm of the multiply-adds from 1 % of dense up), by the qualities
 without their noise, as a share of that of one worker with the same seed and as many trials.
@@ -173,10 +174,10 @@ def volume(records: Sequence[CandidateRecord]) -> float:
 
 
 def _timed(action: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds of an action, and its result."""
-    start = time.perf_counter()
+    """Return the processor time of an action, and its result."""
+    start = time.process_time()
     found = action()
-    return time.perf_counter() - start, found
+    return time.process_time() - start, found
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What the search costs after many trials: time of `ask` and `tell`, size of the journal, memory of the process.
 
-    python -m benchmarks.search_scale [--counts 300,1000] [--out 8] [--groups 40] [--memory 3000]
+    python -m benchmarks.search_scale [--counts 300,1000] [--out 8] [--groups 40] [--memory 10000]
 
 A model of numbers (`benchmarks.numbers_model`) is searched by the real `Search` with a journal file and eight proposals
-out, which end in any order. Times are those of the asks and tells of the last 50 trials before each count; an ask may
-first answer proposals that are known. The calls of Python and C functions of an ask are counted, too, which do not
-depend on how busy the machine is.
+out, which end in any order. Times are processor time of the asks and tells of the last 50 trials before each count; an
+ask may first answer proposals that are known. The calls of Python and C functions of an ask are counted, too, which do
+not depend on how busy the machine is.
 
 The samplers: the default with a scan (TPE), without one (evolution), and for many groups (evolution), and by name.
 """
@@ -13,6 +13,7 @@ The samplers: the default with a scan (TPE), without one (evolution), and for ma
 from __future__ import annotations
 
 import gc
+import json
 import random
 import statistics
 import sys
@@ -21,14 +22,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import typer
 
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search.journal import JournalSource, restore
 from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Proposal
 from autoprune.search.search import Search
+from autoprune.search.space.space import Space
 from autoprune.search.storage import JOURNAL, open_journal
 from benchmarks.memory import with_peak
 from benchmarks.numbers_model import NumbersModel
@@ -36,6 +41,8 @@ from benchmarks.reporting import print_table
 
 #: Trials before a count whose asks and tells are timed; asks whose calls are counted.
 _WINDOW, _COUNTED = 50, 3
+#: Candidates of the study whose copies fill the memory.
+_SHORT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,7 @@ def main(
     counts: str = "300,1000",
     out: int = 8,
     groups: int = 40,
-    memory: int = 3000,
+    memory: int = 10_000,
     only: str = "",
     profile: Path | None = None,
 ) -> None:
@@ -147,17 +154,52 @@ def measure(case: Case, counts: Sequence[int], shape: tuple[int, int], profile: 
 
 
 def print_memory(count: int, out: int, groups: int) -> None:
-    """Print the memory of a search, the number of trials of which goes through its default sampler's last quarter."""
+    """Print the memory of a process that goes on with so many candidates: copies of those of a short search."""
     numbers = NumbersModel(groups)
-    with _driver(numbers, "random", (count, out)) as (driver, journal):
-        _, peak = with_peak(lambda: driver.run_to(count))
-        trials = len(driver.search.state.ledger.trials())
-        size = journal.stat().st_size
+    with _driver(numbers, "auto", (_SHORT, out)) as (driver, _):
+        driver.run_to(_SHORT)
+        texts = [record.to_json() for record in driver.search.records]
+        settings, space = driver.search.state.settings, driver.search.state.space
+    texts = [_numbered(texts[number % _SHORT] if number else texts[0], number) for number in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        _write_journal(Path(folder), texts, numbers, space)
+
+        def go_on() -> Driver:
+            records = [CandidateRecord.from_json(text) for text in texts]
+            ledger = Ledger.of(open_journal(Path(folder)), numbers.problem)
+            resumed = Driver(Search(numbers.model, settings, ledger=ledger, records=records), numbers, out)
+            for _ in range(out):
+                resumed.ask()
+            return resumed
+
+        resumed, peak = with_peak(go_on)
+        start = time.process_time()
+        resumed.ask()
+        took = time.process_time() - start
     print_table(
-        f"Memory of a search with the sampler random, {groups} groups",
-        ("candidates", "trials", "peak above the start, MB", "kB a trial", "journal, MB"),
-        [[f"{count:,}", f"{trials:,}", f"{peak / 1e6:.0f}", f"{peak / 1e3 / trials:.1f}", f"{size / 1e6:.1f}"]],
+        f"A search of {count:,} candidates that goes on with {out} proposals, {groups} groups",
+        ("peak memory, MB", "of it for each candidate, kB", "the next ask, ms"),
+        [[f"{peak / 1e6:.0f}", f"{peak / 1e3 / count:.1f}", f"{1e3 * took:.0f}"]],
     )
+
+
+def _write_journal(folder: Path, texts: Sequence[str], numbers: NumbersModel, space: Space) -> None:
+    """Write the journal of finished candidates."""
+    source = JournalSource(
+        records=[CandidateRecord.from_json(text) for text in texts],
+        problem=numbers.problem,
+        trial_count=len(texts),
+        space=lambda: space,
+        excess=lambda _: {},
+    )
+    open_journal(folder, lambda _: False, partial(restore, source=source))
+
+
+def _numbered(text: str, number: int) -> str:
+    """Return a record under another number; all but the first descend from the dense model."""
+    data = json.loads(text)
+    start = {} if number == 0 else {"parent": 0, "origin": "sampled", "warm_start": ""}
+    return json.dumps({**data, "number": number, **start})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,23 +95,28 @@ def _not_surely_beaten(
     independent = noisy.independent(records)
     for start in range(0, len(dominated), _AT_ONCE):
         some = dominated[start : start + _AT_ONCE]
-        rivals = ((points[front] <= points[some, None]) | in_doubt[some, None]).all(axis=2)
+        rivals = _every((points[front] <= points[some, None]) | in_doubt[some, None])
         gains = points[np.ix_(some, columns)][:, None] - points[np.ix_(front, columns)]
         own, theirs = errors[some, None], errors[front]
         # No error of a difference is larger than root two of the sum; nearly all are beaten by that.
         most = np.hypot(own, theirs) if independent else np.sqrt(2) * (own + theirs)
-        left = np.flatnonzero(~(rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1))
+        left = np.flatnonzero(~(rivals & _every(gains >= quantile() * most)).any(axis=1))
         some, rivals, gains, least = some[left], rivals[left], gains[left], most[left]
         if not independent:
             measured = [records[place].search for place in some.tolist()]
             bounds = [bound_errors(measured, members, name) for name in noisy.metrics]
             least, most = (np.stack(bound, axis=2) for bound in zip(*bounds, strict=True))
-            left = np.flatnonzero(~(rivals & (gains >= quantile() * most).all(axis=2)).any(axis=1))
+            left = np.flatnonzero(~(rivals & _every(gains >= quantile() * most)).any(axis=1))
             some, rivals, gains, least = some[left], rivals[left], gains[left], least[left]
-        unclear = rivals & (gains >= quantile() * least).all(axis=2)
+        unclear = rivals & _every(gains >= quantile() * least)
         for row, here in enumerate(some.tolist()):
             mine = rivals[row]
             yield here, front[mine], gains[row, mine], unclear[row, mine]
+
+
+def _every(found: np.ndarray) -> np.ndarray:
+    """Tell where all of the last axis hold, which has a few entries: much faster than `all` over it."""
+    return functools.reduce(np.logical_and, (found[..., place] for place in range(found.shape[-1])))
 
 
 def _likely(  # what `find_as_good` has, and what it found
