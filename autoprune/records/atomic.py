@@ -53,8 +53,20 @@ def is_being_written(temporary: Path) -> bool:
     process = temporary.suffixes[-2][1:] if len(temporary.suffixes) > 1 else ""
     if not process.isascii() or not process.isdigit() or int(process) == os.getpid():
         return False
+    return is_process(int(process))
+
+
+def is_process(number: int) -> bool:
+    """Tell whether there is a process of this machine.
+
+    Args:
+        number: Its process number.
+
+    Returns:
+        Whether there is one with this number.
+    """
     try:
-        os.kill(int(process), 0)  # asks, and sends nothing
+        os.kill(number, 0)  # asks, and sends nothing
     except PermissionError:  # it is another user's
         return True
     except (OSError, OverflowError):

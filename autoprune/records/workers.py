@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune.codec import Format, load_dataclass, stored, to_plain
-from autoprune.records.atomic import write_atomically
+from autoprune.records.atomic import is_process, write_atomically
 
 WORKERS = "workers.json"
 
@@ -36,9 +38,13 @@ class Workers:
 
     Attributes:
         workers: Those that run a trial, in the order of their names.
+        host: Machine of the process of the study, which writes the file.
+        process: Number of that process; 0 where it is not known.
     """
 
     workers: tuple[Worker, ...]
+    host: str = ""
+    process: int = 0
 
 
 def write_workers(folder: Path, workers: Sequence[Worker]) -> None:
@@ -51,7 +57,8 @@ def write_workers(folder: Path, workers: Sequence[Worker]) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    write_atomically(folder / WORKERS, json.dumps(to_plain(Workers(workers=tuple(workers)))).encode())
+    found = Workers(workers=tuple(workers), host=socket.gethostname(), process=os.getpid())
+    write_atomically(folder / WORKERS, json.dumps(to_plain(found)).encode())
 
 
 def read_workers(folder: Path) -> Sequence[Worker]:
@@ -61,10 +68,15 @@ def read_workers(folder: Path) -> Sequence[Worker]:
         folder: Run folder.
 
     Returns:
-        Those that ran a trial when the file was written; none where trials run in one process, or no longer.
+        Those that ran a trial when the file was written; none where trials run in one process, or no longer, and where
+        the process of the study has been killed, which can be told on its machine.
 
     Raises:
         StorageError: The file cannot be read.
     """
     path = folder / WORKERS
-    return load_dataclass(Workers, path).workers if path.exists() else ()
+    if not path.exists():
+        return ()
+    found = load_dataclass(Workers, path)
+    is_left = found.process > 0 and found.host == socket.gethostname() and not is_process(found.process)
+    return () if is_left else found.workers
