@@ -27,7 +27,7 @@ from autoprune.records.run_folder import (
     RunFolder,
 )
 from autoprune.records.weights_file import REMOVED
-from autoprune.records.workers import WORKERS
+from autoprune.records.workers import WORKERS, read_workers
 
 #: State of a file or folder: inode, time of the last change, size; None where there is none.
 State = tuple[int, int, int] | None
@@ -161,7 +161,10 @@ class RunWatcher:
 
 def _states(folder: Path) -> dict[str, State]:
     """Return the states of the files and folders of a run that are shown, beside the folders of its candidates."""
-    return {name: _state(f"{folder}/{name}") for name in _SHOWN}
+    found = {name: _state(f"{folder}/{name}") for name in _SHOWN}
+    if found[WORKERS] is not None and not read_workers(folder):
+        found[WORKERS] = None  # the process that wrote it was killed, which changes no file
+    return found
 
 
 def _state(path: str) -> State:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import builtins
 import gzip
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +31,10 @@ from autoprune.dashboard.understanding import understand
 from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import PREDICTION, Latency
-from autoprune.records.workers import Worker, write_workers
+from autoprune.records.workers import WORKERS, Worker, write_workers
 from autoprune.report.sections.summary import reason_of
 from tests.browser.recorded import Recorded, recorded_run
+from tests.processes import start
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 
@@ -209,6 +213,25 @@ def test_numbers_are_sent_so_that_they_are_rounded_as_in_tables() -> None:
     measured = 0.961150050163269
     (sent,) = compact(np.array([measured]))
     assert f"{sent:.4f}" == f"{measured:.4f}" == "0.9612"
+
+
+def test_workers_of_a_study_that_was_killed_are_shown_no_longer(tmp_path: Path) -> None:
+    run = Recorded(tmp_path / "run")
+    run.add(4)
+
+    def work() -> None:
+        write_workers(run.folder.path, [Worker(name="one-7", trial=4, since=0.0)])
+        signal.pause()
+
+    study = start(work)
+    while not (run.folder.path / WORKERS).exists():
+        time.sleep(0.01)
+    runs = LiveRuns([run.folder.path])
+    assert "running in 1 worker" in how_far(runs)
+    os.kill(study, signal.SIGKILL)
+    os.waitpid(study, 0)
+    runs.refresh()
+    assert "in 1 worker" not in how_far(runs)
 
 
 def test_a_running_study_says_what_its_workers_do(tmp_path: Path) -> None:
