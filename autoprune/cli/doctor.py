@@ -35,7 +35,11 @@ def doctor(
     console.print(table)
     left = len(found) if dry_run else sum(not one.repair for one in found)
     if dry_run:
-        console.print(f"{len(found)} faults; nothing was changed.")
+        console.print(f"{_faults(len(found))}; nothing was changed.")
     else:
-        console.print(f"{len(found) - left} faults are repaired.")
+        console.print(f"{_faults(len(found) - left)} repaired.")
     raise typer.Exit(1 if left else 0)
+
+
+def _faults(count: int) -> str:
+    return "1 fault" if count == 1 else f"{count} faults"

@@ -142,7 +142,6 @@ class TrialLoop:
             )
 
     def _tell_interrupt(self) -> None:
-        sys.stderr.write(
-            f"\nInterrupted: no new trial begins, and {self._crew.out or 'no'} running one finishes first. "
-            "Press Ctrl-C again to end at once.\n"
-        )
+        running = {0: "none runs", 1: "the running one finishes"}
+        rest = running.get(self._crew.out, f"the {self._crew.out} running ones finish")
+        sys.stderr.write(f"\nInterrupted: no new trial begins, and {rest}. Press Ctrl-C again to end at once.\n")

@@ -235,6 +235,7 @@ def test_ctrl_c_once_lets_trials_finish_and_twice_ends_them(times: int, tmp_path
     while "Press Ctrl-C again" not in line:
         line = driver.stderr.readline()
         assert line or driver.poll() is None
+    assert "no new trial begins, and the 2 running ones finish" in line
     if times == 2:
         driver.send_signal(signal.SIGINT)
     _, said = driver.communicate(timeout=300)
