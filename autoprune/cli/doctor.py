@@ -35,9 +35,9 @@ def doctor(
     console.print(table)
     left = len(found) if dry_run else sum(not one.repair for one in found)
     if dry_run:
-        console.print(f"{_faults(len(found))}; nothing was changed.")
+        console.print(f"{_faults(left)}; nothing was changed.")
     else:
-        console.print(f"{_faults(len(found) - left)} repaired.")
+        console.print(f"{_faults(len(found) - left)} {'is' if len(found) - left == 1 else 'are'} repaired.")
     raise typer.Exit(1 if left else 0)
 
 

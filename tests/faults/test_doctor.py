@@ -195,7 +195,8 @@ def test_a_fault_is_told_and_repaired(name: str, whole: Path, tmp_path: Path) ->
 
     result = CliRunner().invoke(app, ["doctor", str(out)])
     assert result.exit_code == 0, result.output
-    assert f"{fault.count} faults are repaired" in result.stdout
+    said = "1 fault is repaired" if fault.count == 1 else f"{fault.count} faults are repaired"
+    assert said in result.stdout
     assert examine(out) == []
     records = everything(out)
     assert tuple(record.number for record in records) == fault.stay
@@ -233,7 +234,7 @@ def test_what_it_cannot_do(whole: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["doctor", str(out)])
     assert result.exit_code == 1
     assert "nothing can be done" in result.stdout
-    assert "1 faults are repaired" in result.stdout
+    assert "1 fault is repaired" in result.stdout
     with pytest.raises(NotFoundError, match=r"hold study\.json"):
         examine(tmp_path)
     assert CliRunner().invoke(app, ["doctor", str(tmp_path / "nowhere")]).exit_code == 2
