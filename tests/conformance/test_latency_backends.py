@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import getpass
 import math
+import os
 import shlex
 import sys
 import tempfile
@@ -13,22 +15,25 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from autoprune.errors import ConfigurationError, UserCodeError
 from autoprune.measure.latency.backend import BackendError
 from autoprune.measure.latency.backends import LATENCY_BACKENDS, backend_of
 from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.measure.latency.inputs import tensors_of
-from autoprune.measure.latency.onnx_file import check_outputs
+from autoprune.measure.latency.onnx_file import check_outputs, export_onnx
 from autoprune.measure.latency.remote import device_times
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.data import Inputs, call
 
-ONCE = Timing(bursts=1)
+ONCE = Timing(bursts=1, seconds=0.5)
 #: The first compilation of a process takes half a minute.
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "compile" else name for name in LATENCY_BACKENDS]
+
+
+#: Where the compiler keeps what it has compiled, from one run to the next.
+COMPILED = str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
 
 
 class Reads(nn.Module):
@@ -63,16 +68,42 @@ IDS, MASK = torch.arange(8).view(2, 4), torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 
 INPUTS: dict[str, Inputs] = {"positional": (IDS, MASK), "keywords": {"mask": MASK, "ids": IDS}}
 
 
+#: Type and tensors of a model and its inputs -> its ONNX file: torch's exporter takes a second for the smallest.
+_FILES: dict[str, bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual exporter exports each model once."""
+
+    def export(model: nn.Module, inputs: Inputs, to: Path) -> tuple[Path, ...]:
+        tensors = [*model.state_dict().values(), *tensors_of(inputs)]
+        key = repr((model, [(tensor.dtype, tensor.tolist()) for tensor in tensors]))
+        if key not in _FILES:
+            (file,) = export_onnx(model, inputs, to)
+            _FILES[key] = file.read_bytes()
+        to.write_bytes(_FILES[key])
+        return (to,)
+
+    for module in ("exported", "remote"):
+        monkeypatch.setattr(f"autoprune.measure.latency.{module}.export_onnx", export)
+
+
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Files of the backends go to a folder of the test, which is empty at its end; the compiler's stay elsewhere."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache_dir())
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", os.environ.get("TORCHINDUCTOR_CACHE_DIR", COMPILED))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     yield
-    gc.collect()  # a comparer that was not closed closes with its end
-    left = [path.name for path in Path(tempfile.gettempdir()).iterdir() if not path.name.endswith(".lock")]
-    assert [name for name in left if name.startswith("autoprune")] == []
+    if left_behind():
+        gc.collect()  # a comparer that was not closed closes with its end
+    assert left_behind() == []
+
+
+def left_behind() -> list[str]:
+    names = [path.name for path in Path(tempfile.gettempdir()).iterdir()]
+    return [name for name in names if name.startswith("autoprune") and not name.endswith(".lock")]
 
 
 def profile(name: str, **given: object) -> LatencyProfile:
