@@ -80,7 +80,7 @@ class Nursery:
         self._log, self._imports = log, imports
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._lock = threading.Lock()
+        self._lock, self._aborted = threading.Lock(), False
 
     def begin(self) -> None:
         """Start it, so that it imports while there is nothing to do yet."""
@@ -130,6 +130,12 @@ class Nursery:
                 self._close()
                 return None
 
+    def abort(self) -> None:
+        """End it at once, also while another thread waits for its answer; no worker is started any more."""
+        self._aborted = True
+        if (process := self._process) is not None:
+            process.kill()
+
     def close(self) -> None:
         """End it. Workers end when their channels are closed."""
         with self._lock:
@@ -146,6 +152,8 @@ class Nursery:
         return answer
 
     def _open(self) -> socket.socket:
+        if self._aborted:
+            raise ConnectionError("no workers are started any more")
         if self._control is None:
             self._control, others = socket.socketpair()
             with others, self._log.open("ab") as log:

@@ -121,6 +121,7 @@ class ProcessExecutor(Executor):
         for _ in self._threads:
             self._calls.put(None)
         if not wait:
+            self._nursery.abort()
             for worker in self._workers:
                 worker.end()
         for thread in self._threads:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,18 @@ def test_a_process_that_forks_and_does_not_answer_is_replaced(tmp_path: Path, mo
         os.kill(executor.submit(os.getppid).result(), signal.SIGSTOP)
         assert isinstance(executor.submit(calls.die, signal.SIGKILL).exception(timeout=60), WorkerDiedError)
         assert executor.submit(len, "the next call has a new worker").result(timeout=60) == 30
+
+
+def test_shutdown_does_not_wait_for_a_process_that_forks_and_does_not_answer(tmp_path: Path) -> None:
+    executor = ProcessExecutor(2, tmp_path)
+    nursery = executor.submit(os.getppid).result()
+    os.kill(nursery, signal.SIGSTOP)
+    calls_out = [executor.submit(calls.wait_for, str(tmp_path / "never")) for _ in range(2)]  # one needs a new worker
+    ending = threading.Thread(target=lambda: executor.shutdown(wait=False), daemon=True)
+    ending.start()
+    ending.join(60)
+    assert not ending.is_alive()
+    assert all(one.cancelled() or isinstance(one.exception(), WorkerDiedError) for one in calls_out)
 
 
 @pytest.mark.parametrize("call", ["write_process_and_wait", "stop_after_writing_process"])
