@@ -42,7 +42,7 @@ test-workers: $(READY)  ## workers, Ray and the process of the study are killed 
 
 test-slow: $(MODELS)  ## what takes minutes: the whole zoo, more samplers and schedules, every field of a run folder
 	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) -m slow
-	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) tests/conformance/test_structure.py
+	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) tests/conformance/test_structure.py tests/conformance/test_spaces.py
 
 lint: $(READY)  ## ruff, formatting, types, layers
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -39,6 +40,8 @@ MODELS: Mapping[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "vgg": lambda: (vgg(), torch.randn(2, 1, 8, 8)),
     "attention": lambda: (LanguageModel(SDPAttention), torch.arange(10).view(2, 5)),
 }
+#: A third of the points for each case; more in `make test-slow`.
+EXAMPLES = int(os.environ.get("AUTOPRUNE_EXAMPLES", "2"))
 #: kind, tie, model, whether it was scanned.
 CASES = [(*case, True) for case in itertools.product(SPACES, TIES, ("resnet",))]
 CASES += [(*case, True) for case in itertools.product(SPACES, ("shape",), ("vgg", "attention"))]
@@ -123,7 +126,7 @@ def test_every_kind_is_built_by_name() -> None:
 
 
 @every
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 @given(data=st.data())
 def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: bool, data: st.DataObject) -> None:
     """Within max_ratio and what a group needs, with tied groups alike, and within a percent of the budget."""
