@@ -27,16 +27,7 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
 gc.set_threshold(50_000, 20, 50)
 
 #: Folders of long tests, which start first: a worker that is done early has short ones left to take.
-FIRST = (
-    "faults",
-    "end_to_end",
-    "browser",
-    "conformance",
-    "unit/study",
-    "unit/recovery",
-    "architecture",
-    "unit/surgery",
-)
+FIRST = ("browser", "faults", "end_to_end", "conformance", "unit/study", "unit/recovery", "architecture", "unit")
 
 
 @pytest.hookimpl(optionalhook=True)
