@@ -163,6 +163,7 @@ class Loop:
                 self._loop(search, crew, self._end_reason).run()
             finally:
                 (self._folder.path / WORKERS).unlink(missing_ok=True)
+        Results(self._folder).clear()  # of workers of an earlier run, too
 
     def _loop(self, search: Search, crew: Crew, end_reason: Callable[[], str]) -> TrialLoop:
         loop = TrialLoop(self._folder, self._settings, search, self._setup.ledger, self._records, crew)

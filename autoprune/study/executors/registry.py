@@ -126,7 +126,6 @@ def hire(hiring: Hiring, search: Search) -> Iterator[Crew]:
     results, timeout = Results(hiring.folder), hiring.settings.workers.trial_timeout
     with _executor(hiring) as (executor, count), _unit(hiring) as unit:
         yield WorkerCrew(executor, count, unit, results, search, timeout=timeout)
-    results.clear()
 
 
 @contextmanager

@@ -57,6 +57,16 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def test_a_run_without_workers_clears_up_after_workers_that_were_killed(tmp_path: Path) -> None:
+    found = study(tmp_path / "run")
+    found.run(trials=1)
+    results = tmp_path / "run" / "results"
+    results.mkdir()
+    (results / "00001.begun").write_text("one:7")
+    found.run(trials=2)
+    assert not results.exists()
+
+
 def test_threads_are_refused(tmp_path: Path) -> None:
     found = study(tmp_path / "run")
     with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match="run calls in other processes"):
