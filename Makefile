@@ -78,6 +78,8 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.chosen_drop
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.dashboard
+	$(BIN)/python -m benchmarks.workers
+	$(BIN)/python -m benchmarks.workers --trivial
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.discovery
 	$(BIN)/python -m benchmarks.peak_memory

@@ -1,6 +1,6 @@
 """How much more several workers do in the same time, and what that costs the result.
 
-    python -m benchmarks.workers [--trials 24] [--repetitions 3]      # digits: one process, one worker, two workers
+    python -m benchmarks.workers [--trials 24] [--steps 60] [--repetitions 3]   # one process, one worker, two workers
     python -m benchmarks.workers --trivial [--trials 120]             # trials that train nothing, at 1, 2, 4, 8 workers
 
 First form: the digits study without latency, in turn with the same seed, in each repetition with another one. Trials
@@ -72,10 +72,11 @@ def timed(prepared: autoprune.PreparedTask, given: autoprune.StudySettings, work
     return found
 
 
-def compare(trials: int, repetitions: int) -> None:
+def compare(trials: int, steps: int, repetitions: int) -> None:
     """Run the digits study in one process, with one worker, and with two."""
     prepared = autoprune.prepare(task())
     off = {"measure.latency_rounds": 0, "trials": trials, "objectives": ("quality", "multiply_adds")}
+    off["recovery.steps"] = steps
     found: dict[str, list[Timing]] = {}
     for seed in range(repetitions):
         for name, workers in {"in one process": None, "1 worker": 1, "2 workers": 2}.items():
@@ -93,7 +94,7 @@ def compare(trials: int, repetitions: int) -> None:
         "hypervolume": lambda rows: spread([one.hypervolume for one in rows]),
     }
     rows = [[name, *(show(timings) for show in columns.values())] for name, timings in found.items()]
-    print_table(f"Digits, {trials} trials, {os.cpu_count()} cores", ["", *columns], rows)
+    print_table(f"Digits, {trials} trials of {steps} steps, {os.cpu_count()} cores", ["", *columns], rows)
 
 
 def scale(trials: int, repetitions: int) -> None:
@@ -109,11 +110,14 @@ def scale(trials: int, repetitions: int) -> None:
     print_table(f"Trials that train nothing, {os.cpu_count()} cores", ["workers", "trials a second"], rows)
 
 
-def main(trials: int = 24, repetitions: int = 3, trivial: bool = False) -> None:
+def main(trials: int = 24, steps: int = 60, repetitions: int = 3, trivial: bool = False) -> None:
     """Run one form of the benchmark."""
     torch.set_num_threads(1)
     print_machine()
-    (scale if trivial else compare)(trials, repetitions)
+    if trivial:
+        scale(trials, repetitions)
+    else:
+        compare(trials, steps, repetitions)
 
 
 if __name__ == "__main__":
