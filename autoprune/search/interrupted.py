@@ -55,6 +55,8 @@ def settle_interrupted(
 ) -> list[int]:
     """Tell the stored results of interrupted trials, and queue the others again, up to MAX_ATTEMPTS times.
 
+    Where several were out, nobody knows which of them ended the process: none is given up for that.
+
     Args:
         ledger: Trials of the study.
         records: Stored candidates.
@@ -70,14 +72,16 @@ def settle_interrupted(
     stored = {record.number: record for record in records}
     limits = LimitCheck(problem=front.problem, dense=front.dense, limits=front.problem.limits)
     given_up = []
-    for found in ledger.trials(TrialState.RUNNING):
+    running = [found for found in ledger.trials(TrialState.RUNNING) if found.number not in alive]
+    several = sum(found.number not in stored for found in running) > 1
+    for found in running:
         record = stored.get(found.number)
-        if found.number in alive:
-            continue
         if record is not None:
             ledger.tell(found.number, record, limits)
             continue
-        hopeless = attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
+        if several:
+            attempts.reset(ledger, found.number)
+        hopeless = not several and attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
         if hopeless and origin_of(found) is not Origin.DENSE:
             given_up.append(found.number)
             continue

@@ -132,7 +132,7 @@ class Recorded:
         if origin is Origin.DENSE:
             return dict(self.channels)
         if origin is Origin.POLISHED and parent is not None:
-            return self.records[parent].widths
+            return dict(self.records[parent].widths)
         budget = {1: 0.85, 2: 0.65, 3: 0.45, 4: 0.3}.get(number, float(self._random.uniform(0.2, 0.95)))
         spread = 0.0 if origin is Origin.UNIFORM else 0.25
         factors = np.clip(budget * self._random.lognormal(0.0, spread, len(self.channels)), 0.1, 1.0)

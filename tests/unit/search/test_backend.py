@@ -19,6 +19,7 @@ from autoprune.search.proposal import Proposal
 from autoprune.search.told import Details
 from autoprune.structure.stored import Structure
 from autoprune.structure.written import Block, Group, Layer, structure_of_layers
+from tests.processes import forked
 from tests.settings import study_of
 from tests.unit.search import synthetic
 
@@ -143,6 +144,20 @@ def test_it_goes_on_in_its_folder_and_proposals_come_back(tmp_path: Path) -> Non
     assert len(run.records) == 16
     assert run.front().members
     assert [p.plan.asked for p in asked[:5]] == [record.plan for record in run.records[:5]]
+
+
+def test_of_several_proposals_none_is_given_up_because_the_process_ended(tmp_path: Path) -> None:
+    with SearchBackend(structure(), settings(), tmp_path / "run") as backend:
+        finish(backend, most=4)
+
+    def ask_three() -> list[int]:
+        opened = SearchBackend(structure(), settings(), tmp_path / "run")
+        return [proposal.number for proposal in (opened.ask() for _ in range(3)) if proposal is not None]
+
+    for _ in range(4):
+        assert forked(ask_three) == 0, "it ends without closing"
+    assert ask_three() == [4, 5, 6]
+    assert not autoprune.Run.open(tmp_path / "run").failures
 
 
 def test_a_result_that_comes_after_the_process_died_is_taken(tmp_path: Path) -> None:
