@@ -44,6 +44,8 @@ def find_as_good(
     noisy, found = _Noisy.of(problem), {}
     front, independent = np.flatnonzero(strict), noisy.independent(records)
     for here, rivals, gains, unclear in _not_surely_beaten(records, points, strict, in_doubt, noisy):
+        if not len(rivals):  # doubts are not transitive: what dominates it is dominated by a member that does not
+            continue
         if not independent and unclear.any():
             others = [records[rival].search for rival in rivals[unclear].tolist()]
             noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]

@@ -48,7 +48,7 @@ def believed_non_dominated(points: np.ndarray, in_doubt: np.ndarray) -> np.ndarr
     Returns:
         Bool [records].
     """
-    mask = non_dominated(points)
+    mask = non_dominated(np.where(in_doubt, np.nan, points))  # a twin may have lent a number to what is in doubt
     for place in np.flatnonzero(in_doubt.any(axis=1)).tolist():
         believed = points[:, ~in_doubt[place]]
         no_worse = (believed <= believed[place]).all(axis=1)

@@ -173,6 +173,8 @@ def background(study: Path, *options: str) -> subprocess.Popen[str]:
         env=environment(SECONDS_A_STEP="0.1"),
         stderr=subprocess.PIPE,
         text=True,
+        # What a script starts in the background ignores Ctrl-C, and what is started there inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 

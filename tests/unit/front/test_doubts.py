@@ -6,9 +6,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autoprune.errors import SelectionError
+from autoprune.front.as_good import find_as_good
+from autoprune.front.believed import believed_non_dominated
 from autoprune.front.findings import findings
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
@@ -129,3 +132,17 @@ def test_the_ratio_of_the_dense_model_to_itself_is_never_in_doubt() -> None:
     assert [one.number for one in front.members] == [0]
     assert PROBLEM.losses([whole], ("latency_ms",)).tolist() == [[1.0]]
     assert front.choose(Limits(max_latency_share=1.0), "quality").number == 0
+
+
+def test_what_no_member_dominates_is_as_good_as_none_of_them() -> None:
+    problem = problem_of(("quality", "latency_ms"))
+    records = [record(1, measurement(0.7, 500, took=latency(0.5))), _claims(2, 0.75, 400)]
+    points, strict = np.array([[0.3, 0.5], [0.25, math.nan]]), np.array([True, False])
+    in_doubt = np.array([[False, False], [False, True]])
+    assert find_as_good(records, points, strict, in_doubt, problem) == {}
+
+
+def test_a_number_that_a_twin_lent_takes_none_off_the_front() -> None:
+    points = np.array([[0.1, 0.9], [0.2, 0.2], [0.3, 0.3]])
+    in_doubt = np.array([[False, False], [False, True], [False, False]])
+    assert believed_non_dominated(points, in_doubt).tolist() == [True, False, True]
