@@ -102,13 +102,15 @@ class Nursery:
         """
         own, others = socket.socketpair()
         request = json.dumps({"environment": dict(environment)}).encode()
-        with others, log.open("ab") as file, self._lock:
+        with contextlib.ExitStack() as failed, others, log.open("ab") as file, self._lock:
+            failed.callback(own.close)
             try:
                 answer = self._ask(request, [others.fileno(), file.fileno()], SLOWEST_START)
             except OSError:  # it has died since the last request, or was stopped
                 self._close()
                 answer = self._ask(request, [others.fileno(), file.fileno()], SLOWEST_START)
             assert self._process is not None
+            failed.pop_all()
             return WorkerProcess(int(answer), own, self, self._process.pid)
 
     def ended(self, number: int, parent: int) -> int | None:
