@@ -19,6 +19,20 @@ from autoprune.trial.context import TrialContext
 BUSY = 3
 
 
+def measured_latencies(context: TrialContext, record: CandidateRecord) -> Mapping[str, Latency]:
+    """Measure the latencies of a candidate, which do not depend on its weights.
+
+    Args:
+        context: Context of the trials.
+        record: The candidate.
+
+    Returns:
+        Name of a latency profile -> latency.
+    """
+    kept = record.channels
+    return context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
+
+
 def measure_predicted_latencies(
     context: TrialContext,
     folder: RunFolder,
@@ -43,19 +57,13 @@ def measure_predicted_latencies(
     while wanted := [record for record in front().members if record.search.predicted]:
         follow(done, done + len(wanted))
         record = wanted[0]
-        found = measure(record.number) if measure is not None else _latencies(context, record)
+        found = measure(record.number) if measure is not None else measured_latencies(context, record)
         folder.write_latencies(record.number, found)
         records[next(place for place, one in enumerate(records) if one.number == record.number)] = (
             record.with_latencies(found)
         )
         done += 1
         follow(done, done + len(wanted) - 1)
-
-
-def _latencies(context: TrialContext, record: CandidateRecord) -> Mapping[str, Latency]:
-    """Measure the latencies of a candidate, which do not depend on its weights."""
-    kept = record.channels
-    return context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
 
 
 def measure_doubtful_latencies(
@@ -77,7 +85,7 @@ def measure_doubtful_latencies(
     for count, place in enumerate(wanted):
         follow(count, len(wanted))
         record = records[place]
-        found = _latencies(context, record)
+        found = measured_latencies(context, record)
         folder.write_latencies(record.number, found)
         records[place] = record.with_latencies(found)
         busy = busy + 1 if _in_doubt(records[place]) else 0

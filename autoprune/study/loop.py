@@ -33,7 +33,7 @@ from autoprune.study.device import study_latency
 from autoprune.study.executors.crew import Crew
 from autoprune.study.executors.registry import Hiring, hire, measuring
 from autoprune.study.finish import measure_doubtful_latencies, measure_predicted_latencies, measure_tests
-from autoprune.study.predicting import predict_latencies
+from autoprune.study.predicting import refer_to_dense
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
 from autoprune.study.scanned import study_sensitivity
@@ -187,8 +187,7 @@ class Loop:
         if dense is not None and not self._knows_dense:
             self._knows_dense = True
             if not self._setup.hiring.is_inline:
-                self._context.costs.refer_to(dense.search.latencies)
-                predict_latencies(self._context, self._folder, self._settings, dense)
+                refer_to_dense(self._context, self._folder, self._settings, dense)
             self._time.begin(self._records)  # the dense model's trial trains nothing
 
     def _report_trial(self, failed: str) -> None:

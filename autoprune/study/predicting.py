@@ -1,4 +1,4 @@
-"""Latencies that are predicted while workers run trials, whose training would disturb measurements."""
+"""What trials in workers take from the measured dense model: latencies are predicted while workers train."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from autoprune.trial.context import TrialContext
 from autoprune.trial.costs import LatencyPredictor
 
 
-def predict_latencies(
-    context: TrialContext, folder: RunFolder, settings: StudySettings, dense: CandidateRecord
-) -> None:
-    """Predict latencies from now on where trials run in workers, unless these measure while the host is quiet.
+def refer_to_dense(context: TrialContext, folder: RunFolder, settings: StudySettings, dense: CandidateRecord) -> None:
+    """Take the milliseconds of the dense model, and predict latencies from now on, as training disturbs measurements.
 
-    They are predicted by the device profile where there is one, else in proportion to the multiply-adds.
+    They are predicted by the device profile where there is one, else in proportion to the multiply-adds; not where
+    workers measure while the host is quiet.
 
     Args:
-        context: Context of the trials, in the process of the study or of a worker.
+        context: Context of the trials, in a worker or in the process of a study that has workers.
         folder: Run folder.
         settings: Settings of the run.
         dense: The measured dense model.
     """
-    workers = settings.workers
-    if workers.is_inline or workers.latency == QUIET or context.timing is None or context.costs.leaves_out_masks:
+    context.costs.refer_to(dense.search.latencies)
+    if settings.workers.latency == QUIET or context.timing is None:
         return
     predictors: dict[str, LatencyPredictor] = {
         name: ProportionalLatency(context.topology, latency) for name, latency in dense.search.latencies.items()

@@ -78,7 +78,7 @@ class CostOracle:
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
         self._predictors: Mapping[str, LatencyPredictor] = {}
-        self.leaves_out_masks = False
+        self._leaves_out_masks = False
         self._alone: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def refer_to(self, dense: Mapping[str, Latency]) -> None:
@@ -112,7 +112,7 @@ class CostOracle:
             predictors: Name of a latency profile -> what predicts its latencies.
             leave_out_masks: Whether the effect of masks on latency is not measured either.
         """
-        self._predictors, self.leaves_out_masks = predictors, leave_out_masks
+        self._predictors, self._leaves_out_masks = predictors, leave_out_masks
 
     def measure_in_quiet(self) -> None:
         """Measure latencies only while no other trial of this host runs, see `measure.latency.quiet`."""
@@ -212,7 +212,7 @@ class CostOracle:
         Returns:
             The effect of the masks alone; None where latency, or this effect, is left out.
         """
-        if self._timing is None or self.leaves_out_masks:
+        if self._timing is None or self._leaves_out_masks:
             return None
         filled = clone_with(model)
         for name, parameter in filled.named_parameters():

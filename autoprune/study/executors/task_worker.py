@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -18,16 +18,16 @@ from autoprune.search.proposal import Proposal
 from autoprune.search.settings import QUIET, StudySettings
 from autoprune.study.contexts import stored_context
 from autoprune.study.executors.source import TaskSource
-from autoprune.study.predicting import predict_latencies
+from autoprune.study.finish import measured_latencies
+from autoprune.study.predicting import refer_to_dense
 from autoprune.study.store import result_of
 from autoprune.study.trials import TrialRunner
-from autoprune.surgery.cut import cut
 from autoprune.task.checkpoint import serialize_smallest
 from autoprune.trial.candidate import RungState
 from autoprune.trial.context import TrialContext
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TaskWorker:
     """The task of a study in a worker process, with what the run folder tells.
 
@@ -39,6 +39,7 @@ class TaskWorker:
     runner: TrialRunner
     problem: Problem
     _known: dict[int, CandidateRecord] = field(default_factory=dict)
+    _knows_dense: bool = False
 
     @classmethod
     def of(cls, folder: RunFolder, source: TaskSource, settings: StudySettings) -> TaskWorker:
@@ -86,7 +87,7 @@ class TaskWorker:
         in_quiet = self.runner.settings.workers.latency == QUIET
 
         def stop(state: RungState) -> bool:
-            rule, past = self.runner.settings.search.early_stopping, (self._records(), self.problem)
+            rule, past = self.runner.settings.search.early_stopping, ([*self._records()], self.problem)
             return early_stopping.stops_proposal(rule, proposal, (state.share, state.quality), state.costs, past)
 
         start = proposal.start_from
@@ -97,7 +98,7 @@ class TaskWorker:
         results.write(proposal.number, proposal.to_json(), result_of(candidate).to_json(), weights)
 
     def measure(self, number: int) -> Mapping[str, Latency]:
-        """Measure the latencies of a candidate, which do not depend on its weights.
+        """Measure the latencies of a candidate.
 
         Args:
             number: Number of the candidate.
@@ -106,25 +107,22 @@ class TaskWorker:
             Name of a latency profile -> latency.
         """
         self._look_at_dense()
-        kept = self._need(number).channels
-        model = cut(self.context.task.dense, self.context.topology, kept)
-        return self.context.costs.latencies(model, kept, measured=True)
+        return measured_latencies(self.context, self._need(number))
 
     def _look_at_dense(self) -> None:
         """Take milliseconds and predictions from the measured dense model, once it is there."""
-        dense = dense_record(self._records())
+        dense = None if self._knows_dense else dense_record(self._records())
         if dense is not None:
-            self.context.costs.refer_to(dense.search.latencies)
-            predict_latencies(self.context, self.folder, self.runner.settings, dense)
+            self._knows_dense = True
+            refer_to_dense(self.context, self.folder, self.runner.settings, dense)
 
-    def _records(self) -> Sequence[CandidateRecord]:
-        """Return the finished candidates; those that were read before are not read again."""
-        for number in map(self.folder.candidate_number, self.folder.candidate_names()):
-            if number not in self._known:
-                found = self.folder.read_candidate(number)
-                if found is not None:
-                    self._known[number] = found
-        return [self._known[number] for number in sorted(self._known)]
+    def _records(self) -> Iterator[CandidateRecord]:
+        """Read the finished candidates in the order of their numbers; those that were read before, not again."""
+        for number in sorted(map(self.folder.candidate_number, self.folder.candidate_names())):
+            found = self._known.get(number) or self.folder.read_candidate(number)
+            if found is not None:
+                self._known[number] = found
+                yield found
 
     def _need(self, number: int) -> CandidateRecord:
         found = self.folder.read_candidate(number)
