@@ -94,11 +94,12 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     chosen = {name: value for name, value in given.items() if value is not None}
     found = load_script(script, chosen, assignments or ())
     settings = found.settings
+    place = ScriptPlace(path=script, start=start)
     if seeds > 1:
-        _repeat(ScriptPlace(path=script, start=start), found, seeds, folder, device)
+        _repeat(place, found, seeds, folder, device)
         return
     study = Study.create(found.task, settings, out=folder, name=study_name(script))
-    study.script = ScriptPlace(path=script, start=start)
+    study.script = place
     if device is not None:
         study.use_device_profile(device)
     sampler = make_sampler(script, found.sampler, settings.seed)

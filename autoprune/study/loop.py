@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from optuna.samplers import BaseSampler
@@ -18,7 +18,6 @@ from autoprune.records.ending import Ending
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.problem import Problem
 from autoprune.records.results import PROPOSAL, Results
-from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.workers import WORKERS, Worker, write_workers
 from autoprune.search import attempts
@@ -27,7 +26,7 @@ from autoprune.search.interrupted import settle_folder
 from autoprune.search.ledger import EXHAUSTED, Ledger
 from autoprune.search.proposal import Proposal, Result
 from autoprune.search.search import Search
-from autoprune.search.settings import StudySettings, WorkerSettings
+from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 from autoprune.study.device import study_latency
 from autoprune.study.executors.crew import Crew
@@ -40,7 +39,6 @@ from autoprune.study.scanned import study_sensitivity
 from autoprune.study.trial_loop import TrialLoop
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial.candidate import resolve_plan
-from autoprune.trial.context import TrialContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +46,18 @@ class RunSetup:
     """Everything that one run is given.
 
     Attributes:
-        folder: Run folder, locked by this process.
-        context: Context of the trials.
-        settings: Settings of the run.
+        hiring: What runs the trials, with the run folder, the context and the settings.
         ledger: Trials of the study.
         sampler: Optuna sampler in place of the settings'; None without.
         problem: Objectives, limits and metrics of the study.
         on_progress: Called after each step.
-        hiring: What runs the trials.
     """
 
-    folder: RunFolder
-    context: TrialContext
-    settings: StudySettings
+    hiring: Hiring
     ledger: Ledger
     sampler: BaseSampler | None
     problem: Problem
     on_progress: OnProgress
-    hiring: Hiring
 
 
 class Loop:
@@ -77,9 +69,10 @@ class Loop:
     """
 
     def __init__(self, setup: RunSetup, records: list[CandidateRecord]) -> None:
-        self._setup, self._records = setup, records
-        self._folder, self._context, self._settings = setup.folder, setup.context, setup.settings
-        self._time, self.untested = TimeEstimator(setup.settings), UntestedCandidates()
+        self._setup, self._hiring, self._records = setup, setup.hiring, records
+        self._folder, self._context = self._hiring.folder, self._hiring.context
+        self._settings = self._hiring.settings
+        self._time, self.untested = TimeEstimator(self._settings), UntestedCandidates()
         self._knows_dense = False
         self._workers: Sequence[Worker] = ()
 
@@ -151,14 +144,14 @@ class Loop:
     def _run_trials(self, search: Search) -> None:
         self._time.begin(self._records)
         self._adopt_results(search)
-        hiring = self._setup.hiring
-        # The dense model comes first, alone, and trains nothing: it is measured where no worker disturbs it.
-        with hire(replace(hiring, executor=None, settings=_inline(self._settings)), search) as alone:
-            self._loop(search, alone, lambda: "" if search.dense is None else "dense").run()
+        if not self._hiring.is_inline and search.dense is None:
+            # It comes first, alone, and trains nothing: it is measured where no worker disturbs it.
+            with hire(self._hiring.inline, search) as alone:
+                self._loop(search, alone, lambda: "" if search.dense is None else "dense").run()
         self._look_at_dense()
         if self._end_reason():
             return
-        with hire(hiring, search) as crew:
+        with hire(self._hiring, search) as crew:
             try:
                 self._loop(search, crew, self._end_reason).run()
             finally:
@@ -166,9 +159,16 @@ class Loop:
         Results(self._folder).clear()  # of workers of an earlier run, too
 
     def _loop(self, search: Search, crew: Crew, end_reason: Callable[[], str]) -> TrialLoop:
-        loop = TrialLoop(self._folder, self._settings, search, self._setup.ledger, self._records, crew)
-        loop.end_reason, loop.report, loop.look = end_reason, self._report_trial, partial(self._look_at, crew)
-        return loop
+        return TrialLoop(
+            hiring=self._hiring,
+            search=search,
+            ledger=self._setup.ledger,
+            records=self._records,
+            crew=crew,
+            end_reason=end_reason,
+            report=self._report_trial,
+            look=partial(self._look_at, crew),
+        )
 
     def _adopt_results(self, search: Search) -> None:
         """Tell the results that workers stored for a run which ended before it learned them."""
@@ -186,7 +186,7 @@ class Loop:
         dense = dense_record(self._records)
         if dense is not None and not self._knows_dense:
             self._knows_dense = True
-            if not self._setup.hiring.is_inline:
+            if not self._hiring.is_inline:
                 refer_to_dense(self._context, self._folder, self._settings, dense)
             self._time.begin(self._records)  # the dense model's trial trains nothing
 
@@ -196,11 +196,10 @@ class Loop:
 
     def _look_at(self, crew: Crew) -> None:
         """Note what the workers do, where that has changed."""
-        doing = {(one.name, one.trial) for one in crew.workers}
-        if doing == {(one.name, one.trial) for one in self._workers}:
+        workers, now = crew.workers, time.time()
+        if {(one.name, one.trial) for one in workers} == {(one.name, one.trial) for one in self._workers}:
             return
-        now = time.time()
-        self._workers = [Worker(name=one.name, trial=one.trial, since=now - one.seconds) for one in crew.workers]
+        self._workers = [Worker(name=one.name, trial=one.trial, since=now - one.seconds) for one in workers]
         write_workers(self._folder.path, self._workers)
         self._report("trial")
 
@@ -243,7 +242,7 @@ class Loop:
             return
         follow = self._following("latency")
         if any(record.search.predicted for record in self._front().members):
-            with measuring(self._setup.hiring) as measure:
+            with measuring(self._hiring) as measure:
                 measure_predicted_latencies(self._context, self._folder, self._records, self._front, measure, follow)
 
     def _measure_doubtful(self, reason: str) -> None:
@@ -293,7 +292,3 @@ class Loop:
                 trials_per_hour=self._time.trials_per_hour(self._records),
             )
         )
-
-
-def _inline(settings: StudySettings) -> StudySettings:
-    return replace(settings, workers=WorkerSettings())

@@ -347,14 +347,11 @@ class Study:
                 self._records[:] = self.folder.read_candidates()
                 self._prepare_measurements(context)
                 setup = RunSetup(
-                    folder=self.folder,
-                    context=context,
-                    settings=settings,
+                    hiring=hiring,
                     ledger=self._journal(self._records),
                     sampler=sampler,
                     problem=self.problem,
                     on_progress=on_progress or (lambda _: None),
-                    hiring=hiring,
                 )
                 loop = Loop(setup, self._records)
                 self.untested = loop.untested.why

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from autoprune.errors import AutopruneError, StorageError, describe_exception
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.run_folder import FAILURES, RunFolder
+from autoprune.records.run_folder import FAILURES
 from autoprune.search import attempts
 from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Failure, Proposal
 from autoprune.search.search import ResolveError, Search
-from autoprune.search.settings import StudySettings
 from autoprune.study import checkpoints
 from autoprune.study.executors.crew import Crew, Ended
+from autoprune.study.executors.registry import Hiring
 from autoprune.study.interrupts import Interrupts
 from autoprune.study.retention import remove_useless_weights
 
@@ -23,38 +24,30 @@ from autoprune.study.retention import remove_useless_weights
 FAILURES_IN_A_ROW = 5
 
 
+@dataclass(slots=True, kw_only=True)
 class TrialLoop:
     """Runs trials until there is a reason to end. A crash of one trial never ends a study.
 
-    Args:
-        folder: Run folder.
-        settings: Settings of the run.
+    Attributes:
+        hiring: What the crew was made from, with the run folder and the settings.
         search: Search that proposes.
         ledger: Trials of the study.
         records: Every finished candidate; grows in place.
         crew: Runs the proposals.
-
-    Attributes:
         end_reason: Returns the reason to end, as in Ending; "" while the search goes on.
         report: Called after each trial, with its error or "".
         look: Called after each wait for the crew.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        settings: StudySettings,
-        search: Search,
-        ledger: Ledger,
-        records: list[CandidateRecord],
-        crew: Crew,
-    ) -> None:
-        self._folder, self._settings, self._search = folder, settings, search
-        self._ledger, self._records, self._crew = ledger, records, crew
-        self._failures = 0
-        self.end_reason: Callable[[], str] = lambda: ""
-        self.report: Callable[[str], None] = lambda _: None
-        self.look: Callable[[], None] = lambda: None
+    hiring: Hiring
+    search: Search
+    ledger: Ledger
+    records: list[CandidateRecord]
+    crew: Crew
+    end_reason: Callable[[], str]
+    report: Callable[[str], None]
+    look: Callable[[], None]
+    _failures: int = 0
 
     def run(self) -> None:
         """Run trials.
@@ -64,12 +57,12 @@ class TrialLoop:
             StorageError: A file cannot be read or written.
             KeyboardInterrupt: Ctrl-C; after the first one, trials that ran have finished.
         """
-        with self._crew, Interrupts(self._tell_interrupt) as interrupts:
+        with self.crew, Interrupts(self._tell_interrupt) as interrupts:
             while True:
                 if not interrupts.stopping:
                     self._fill()
-                if self._crew.out:
-                    for ended in self._crew.wait():
+                if self.crew.out:
+                    for ended in self.crew.wait():
                         self._settle(ended)
                     self.look()
                 elif interrupts.stopping:
@@ -79,18 +72,18 @@ class TrialLoop:
 
     def _fill(self) -> None:
         """Start proposals while there is room for them, and no more than are needed."""
-        while self._crew.has_room and not self._has_enough():
+        while self.crew.has_room and not self._has_enough():
             try:
-                proposal = self._search.ask(self._gives_up)
+                proposal = self.search.ask(self._gives_up)
             except ResolveError as error:
                 self._fail(error.number, Failure(message=str(error)), traceback.format_exc())
                 continue
             if proposal is None:
                 return
-            self._crew.start(proposal)
+            self.crew.start(proposal)
 
     def _has_enough(self) -> bool:
-        return bool(self.end_reason()) or len(self._records) + self._crew.out >= self._settings.trials
+        return bool(self.end_reason()) or len(self.records) + self.crew.out >= self.hiring.settings.trials
 
     def _gives_up(self) -> bool:
         """Report a proposal whose result was known; return whether there is a reason to end."""
@@ -109,39 +102,39 @@ class TrialLoop:
         """Tell the search a result; return whether it could be told."""
         number = proposal.number
         try:
-            self._search.tell(proposal, ended.outcome, ended.store)
+            self.search.tell(proposal, ended.outcome, ended.store)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
-            self._search.give_back(number)  # not the trial's fault: it runs again on the next start
+            self.search.give_back(number)  # not the trial's fault: it runs again on the next start
             raise
         except BaseException as error:  # the user's sampler runs here, too
             message = describe_exception(error)
-            if self._ledger.is_finished(number):
-                sampler = f"The sampler {self._search.sampler_name}"
+            if self.ledger.is_finished(number):
+                sampler = f"The sampler {self.search.sampler_name}"
                 raise AutopruneError(f"{sampler} failed after trial {number}: {message}") from error
             self._fail(number, Failure(message=message), traceback.format_exc())
             return False
-        checkpoints.remove_states(self._folder, number)
-        if self._settings.storage.collect_garbage:
-            in_use = [other.start_from for other in self._search.pending if other.start_from is not None]
-            remove_useless_weights(self._folder, self._records, self._search.front(), in_use)
+        checkpoints.remove_states(self.hiring.folder, number)
+        if self.hiring.settings.storage.collect_garbage:
+            in_use = [other.start_from for other in self.search.pending if other.start_from is not None]
+            remove_useless_weights(self.hiring.folder, self.records, self.search.front(), in_use)
         return True
 
     def _fail(self, number: int, failure: Failure, trace: str) -> None:
         """Store the traceback of a trial, mark it as failed, and end the run where failures follow each other."""
-        self._folder.write_failure(number, trace)
-        self._search.fail(number, failure.message, infeasible=failure.infeasible)
+        self.hiring.folder.write_failure(number, trace)
+        self.search.fail(number, failure.message, infeasible=failure.infeasible)
         self._failures += 1
         message = failure.message.removesuffix(".")  # it stands within sentences
         self.report(message)
-        if self._search.dense is None and self._failures == attempts.MAX_ATTEMPTS:
+        if self.search.dense is None and self._failures == attempts.MAX_ATTEMPTS:
             raise AutopruneError(attempts.dense_failed_message(f"the last time with {message}"))
         if self._failures == FAILURES_IN_A_ROW:
             raise AutopruneError(
                 f"{self._failures} trials crashed one after the other, the last with {message}. Their tracebacks are "
-                f"in {self._folder.path / FAILURES}; what is finished is kept, and the same command goes on."
+                f"in {self.hiring.folder.path / FAILURES}; what is finished is kept, and the same command goes on."
             )
 
     def _tell_interrupt(self) -> None:
         running = {0: "none runs", 1: "the running one finishes"}
-        rest = running.get(self._crew.out, f"the {self._crew.out} running ones finish")
+        rest = running.get(self.crew.out, f"the {self.crew.out} running ones finish")
         sys.stderr.write(f"\nInterrupted: no new trial begins, and {rest}. Press Ctrl-C again to end at once.\n")

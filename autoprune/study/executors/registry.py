@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoprune.errors import error_message, raise_all
 from autoprune.records.measurement import Latency
 from autoprune.records.results import Results
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.search import Search
-from autoprune.search.settings import AT_END, QUIET, StudySettings
+from autoprune.search.settings import AT_END, QUIET, StudySettings, WorkerSettings
 from autoprune.study.executors.crew import Crew
 from autoprune.study.executors.inline import InlineCrew
 from autoprune.study.executors.processes import ProcessExecutor, one_gpu_each
@@ -51,6 +51,11 @@ class Hiring:
     def is_inline(self) -> bool:
         """Whether trials run in this process."""
         return self.executor is None and self.settings.workers.is_inline
+
+    @property
+    def inline(self) -> Hiring:
+        """The same for trials in this process."""
+        return replace(self, executor=None, settings=replace(self.settings, workers=WorkerSettings()))
 
     def check(self) -> None:
         """Check that what the settings and the caller ask for fits together.
@@ -147,8 +152,7 @@ def measuring(hiring: Hiring) -> Iterator[Callable[[int], Mapping[str, Latency]]
 
         def measure(number: int) -> Mapping[str, Latency]:
             assert isinstance(executor, RayExecutor)
-            sent = Unit(folder=unit.folder, source=unit.source, settings=unit.settings, candidate=number)
-            future: Future[Report] = executor.submit_where(resource, run_unit, sent)
+            future: Future[Report] = executor.submit_where(resource, run_unit, replace(unit, candidate=number))
             return latencies_of(future.result())
 
         yield measure
