@@ -35,13 +35,12 @@ def result_of(candidate: Candidate) -> Result:
     Returns:
         What a search is told.
     """
-    sound = all(map(is_finite, candidate.model.parameters()))
     return Result(
         measurement=candidate.measurement,
         kept=candidate.kept,
         work=candidate.work,
         seconds=candidate.seconds,
-        note=candidate.note or ("" if sound else "weights that are not finite"),
+        note=candidate.note or _note(candidate),
         rungs=candidate.rungs,
         fidelity=candidate.fidelity,
     )
