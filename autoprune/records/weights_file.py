@@ -189,10 +189,11 @@ class WeightsFile:
             raise StorageError(cannot_write(path, error)) from error
 
 
-def digest_line(data: bytes) -> bytes:
-    """Return the content of the digest's file.
+def digest_line(data: bytes, name: str = WEIGHTS) -> bytes:
+    """Return the line of a file in a file of digests.
 
     Args:
-        data: Content of the file of weights.
+        data: Content of the file.
+        name: Name of the file.
     """
-    return f"{hashlib.sha256(data).hexdigest()}  {WEIGHTS}\n".encode()
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()

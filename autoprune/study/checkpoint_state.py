@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ from torch import Tensor
 from autoprune.codec import load_dataclass, read_bytes, to_plain
 from autoprune.errors import StorageError
 from autoprune.records.run_folder import CHECKPOINT
-from autoprune.records.weights_file import WEIGHTS
+from autoprune.records.weights_file import WEIGHTS, digest_line
 from autoprune.recovery.trial_state import TrialState
 from autoprune.task.checkpoint import read_weights, serialize
 
@@ -92,4 +91,4 @@ def remove_state(path: Path) -> None:
 
 
 def _digests(files: Mapping[str, bytes]) -> bytes:
-    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)).encode()
+    return b"".join(digest_line(files[name], name) for name in sorted(files))
