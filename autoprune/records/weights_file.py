@@ -106,7 +106,7 @@ class WeightsFile:
         if data is None:
             raise self.missing_error()
         if digest_line(data) != line:
-            raise StorageError(error_message(self.place, f"hold the weights that {DIGEST} tells", "another file"))
+            raise self.digest_error()
         cache_weights(digest, data)
         return data
 
@@ -162,6 +162,10 @@ class WeightsFile:
         if not self.is_removed:
             reason = "autoprune did not delete them; evaluate_plan with the candidate's plan makes it again."
         return NotFoundError(f"the weights of {self.owner} are missing ({self.place}). {reason}")
+
+    def digest_error(self) -> StorageError:
+        """Return the error for weights that are not those of the digest."""
+        return StorageError(error_message(self.place, f"hold the weights that {DIGEST} tells", "another file"))
 
     def _artifacts(self) -> Artifacts:
         found = read_artifacts(self.run)

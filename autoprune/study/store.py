@@ -11,7 +11,6 @@ from autoprune.errors import StorageError, error_message
 from autoprune.records.advice import advises_doctor
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
-from autoprune.records.weights_file import DIGEST
 from autoprune.search.proposal import Result
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import parse_weights, read_weights, serialize_smallest
@@ -87,7 +86,7 @@ def load_weights(folder: RunFolder, number: int) -> dict[str, Tensor]:
             return weights
         check_sound(folder, weights, str(file.path))
         if right is False:
-            raise StorageError(error_message(str(file.path), f"hold the weights that {DIGEST} tells", "another file"))
+            raise file.digest_error()
         return weights
 
 
