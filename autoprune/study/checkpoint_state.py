@@ -15,7 +15,7 @@ from autoprune.errors import StorageError
 from autoprune.records.run_folder import CHECKPOINT
 from autoprune.records.weights_file import WEIGHTS, digest_line
 from autoprune.recovery.trial_state import TrialState
-from autoprune.task.checkpoint import read_weights, serialize
+from autoprune.task.checkpoint import parse_weights, serialize
 
 #: Numbers of the state; its tensors; digests of every file of the checkpoint, in the format of `sha256sum --check`.
 STATE, STATE_TENSORS, STATE_DIGESTS = "state.json", "state.safetensors", "state.sha256"
@@ -56,8 +56,7 @@ def read_state(path: Path, largest: int | None) -> TrialState | None:
         if read_bytes(path / STATE_DIGESTS) != _digests(files):
             return None
         state = load_dataclass(TrialState, path / STATE)
-        tensors = read_weights(path / STATE_TENSORS, largest)
-        weights = read_weights(path / WEIGHTS, largest)
+        tensors, weights = (parse_weights(files[name], name, largest) for name in (STATE_TENSORS, WEIGHTS))
     except StorageError:
         return None
     if state.training.epoch != int(path.name):
