@@ -17,7 +17,14 @@ from autoprune.proof.discover import discover_structure
 from autoprune.records.atomic import write_atomically
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import dense_shapes, rebuild
-from autoprune.task.checkpoint import bytes_of, read_metadata, read_weights, serialize, serialize_smallest
+from autoprune.task.checkpoint import (
+    bytes_of,
+    model_tensors,
+    read_metadata,
+    read_weights,
+    serialize,
+    serialize_smallest,
+)
 from autoprune.task.data import Inputs
 from autoprune.task.models import check_kind, module_of
 
@@ -135,8 +142,7 @@ def _architecture(path: Path) -> tuple[Architecture, Path]:
 
 def _other(model: nn.Module, topology: Topology) -> str:
     """Say how a definition differs in the tensors that a cut needs; "" where it does not."""
-    named = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    own = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    own = {name: tuple(tensor.shape) for name, tensor in model_tensors(model).items()}
     wanted = dense_shapes(topology)
     wrong = [name for name in dict(model.named_parameters()) if name not in wanted]
     wrong += [name for name, shape in wanted.items() if own.get(name) != shape]

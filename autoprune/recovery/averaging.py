@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.step import CutMade, RecoveryState, RecoveryStep
+from autoprune.task.checkpoint import model_tensors
 
 
 class Averaging(RecoveryStep):
@@ -59,5 +60,4 @@ class Averaging(RecoveryStep):
 
 def _floats(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers that can be averaged, by name."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
+    return {name: tensor for name, tensor in model_tensors(model).items() if tensor.is_floating_point()}

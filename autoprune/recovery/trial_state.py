@@ -87,25 +87,13 @@ class TrialState:
     model: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """List the parameters and buffers of a model, those that are not stored with its weights included.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Name -> tensor, in the memory of the model.
-    """
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
 @torch.no_grad()
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put parameters and buffers into a model, which keeps its memory formats.
 
     Args:
         model: A model of the same architecture, changed in place.
-        tensors: Result of `model_tensors`, or more.
+        tensors: Result of `task.checkpoint.model_tensors`, or more.
 
     Raises:
         SurgeryError: A parameter is missing, or has another shape.

@@ -111,6 +111,18 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise StorageError(error_message("checkpoint", "be a .safetensors file", got)) from error
 
 
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """List the parameters and buffers of a model, those that are not stored with its weights included.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Name -> tensor, in the memory of the model.
+    """
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:
     """Sum the bytes of tensors. Tensors that share memory count once for each name, as they are stored.
 

@@ -25,10 +25,11 @@ from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now
 from autoprune.recovery.step import CutMade, PhaseTimer
 from autoprune.recovery.steps import Recovery
 from autoprune.recovery.teacher import Teacher
-from autoprune.recovery.trial_state import TrainingState, TrialState, load_tensors, model_tensors
+from autoprune.recovery.trial_state import TrainingState, TrialState, load_tensors
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, regrow
+from autoprune.task.checkpoint import model_tensors
 from autoprune.task.prepare import PreparedTask
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.records.profile import LatencyProfile
-from autoprune.task.checkpoint import bytes_of
+from autoprune.task.checkpoint import bytes_of, model_tensors
 from autoprune.task.data import Inputs, call
 from autoprune.task.nested import first_tensor, map_tensors
 
@@ -52,7 +52,7 @@ def memory_bytes(model: nn.Module) -> int:
     Returns:
         The bytes.
     """
-    return bytes_of({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    return bytes_of(model_tensors(model))
 
 
 def copied(inputs: Inputs) -> Inputs:

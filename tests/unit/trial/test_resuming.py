@@ -20,7 +20,8 @@ from autoprune.plan.recovery import (
     SchedulePlan,
 )
 from autoprune.plan.weights import WeightPlan
-from autoprune.recovery.trial_state import load_tensors, model_tensors
+from autoprune.recovery.trial_state import load_tensors
+from autoprune.task.checkpoint import model_tensors
 from autoprune.trial.candidate import Candidate, evaluate_resolved, resolve_plan
 from autoprune.trial.context import Parent
 from autoprune.trial.identity import identity_of
