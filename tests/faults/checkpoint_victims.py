@@ -46,33 +46,25 @@ def inside_checkpoints(name: str, nth: int) -> None:
     Path.replace = deadly  # type: ignore[assignment,method-assign]
 
 
-def after_storing(epoch: int, trial: int) -> None:
+def after_storing(epoch: int, trial: int, then: Callable[[Path], None] = lambda path: None) -> None:
     """Die when a checkpoint has been stored."""
     original = checkpoints.write
 
     def deadly(folder: RunFolder, number: int, snapshot: Snapshot) -> Path:
         path = original(folder, number, snapshot)
         if (number, snapshot.epoch) == (trial, epoch):
+            then(path)
             die()
         return path
 
     checkpoints.write = deadly
 
 
-def after_spoiling(epoch: int, trial: int) -> None:
-    """Die when a checkpoint has been stored, and a bit of its state has flipped."""
-    original = checkpoints.write
-
-    def deadly(folder: RunFolder, number: int, snapshot: Snapshot) -> Path:
-        path = original(folder, number, snapshot)
-        if (number, snapshot.epoch) == (trial, epoch):
-            data = bytearray((path / STATE_TENSORS).read_bytes())
-            data[-1] ^= 1
-            (path / STATE_TENSORS).write_bytes(data)
-            die()
-        return path
-
-    checkpoints.write = deadly
+def spoil_state(path: Path) -> None:
+    """Flip a bit of the state of a checkpoint."""
+    data = bytearray((path / STATE_TENSORS).read_bytes())
+    data[-1] ^= 1
+    (path / STATE_TENSORS).write_bytes(data)
 
 
 def before_forgetting(epoch: int, trial: int) -> None:
@@ -108,8 +100,8 @@ MOMENTS: dict[str, tuple[Callable[[], object], ...]] = {
     "stored": (lambda: after_storing(4, 2),),
     "two-states": (lambda: before_forgetting(2, 2),),
     "twice": (lambda: after_storing(2, 2), lambda: after_storing(4, 2)),
-    "stored-and-spoilt": (lambda: after_spoiling(4, 2),),
-    "while-clearing": (lambda: after_spoiling(6, 2), lambda: while_clearing(2)),
+    "stored-and-spoilt": (lambda: after_storing(4, 2, spoil_state),),
+    "while-clearing": (lambda: after_storing(6, 2, spoil_state), lambda: while_clearing(2)),
 }
 
 
