@@ -48,6 +48,9 @@ from autoprune.search.storage import JOURNAL, RUN_LOCK, exclusive, free_name, so
 from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 
+#: What comes after weights that are moved aside.
+_MADE_AGAIN = "the record stays, and its plan makes the weights again"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -241,11 +244,10 @@ class _Examination:
         if weights.exists() and (path / REMOVED).exists():
             yield self.moved(weights, "are weights that were to be deleted", "nothing needs them")
         elif weights.exists() and self.folder.weights_file(number).has_right_digest() is False:
-            then = "the record stays, and its plan makes the weights again"
-            yield self.moved(weights, f"are not the weights that {DIGEST} tells", then, path / DIGEST)
+            yield self.moved(weights, f"are not the weights that {DIGEST} tells", _MADE_AGAIN, path / DIGEST)
 
     def artifacts(self) -> Iterator[Finding]:
-        """Find uploaded weights that are gone, and objects in it that nothing names."""
+        """Find uploaded weights that the storage of artifacts does not hold, and objects there that nothing names."""
         try:
             storage = read_artifacts(self.path)
             names = set() if storage is None else storage.names()
@@ -265,8 +267,7 @@ class _Examination:
             yield Finding(place=ARTIFACTS, fault=fault, repair="")
             return
         for name in sorted(wanted.keys() - names):
-            then = "the record stays, and its plan makes the weights again"
-            yield self.moved(wanted[name], "marks weights that the storage does not hold", then)
+            yield self.moved(wanted[name], "marks weights that the storage does not hold", _MADE_AGAIN)
         for name in sorted(names - wanted.keys()):
             assert storage is not None
             fault, kept = "is an object that nothing here names", "stays; delete it with a tool of the storage"
