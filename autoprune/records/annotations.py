@@ -1,7 +1,7 @@
 """Annotations of a run by a person: the chosen candidate, and notes.
 
-They lie in a file of their own, beside those of the study. An edit changes one entry, under a lock, so that two
-windows or processes lose nothing of each other's.
+Annotations have a file of their own, beside the files of the study. An edit changes one entry under a lock, so that two
+windows or processes lose none of each other's edits.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ _CREDENTIALS = (
 @stored(Format(what="the storage of weights", version=1))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:
-    """The place of a study's weights outside its run folder. Its methods ask the storage each time.
+    """The place of a study's weights outside its run folder. All methods but `place` send requests to it.
 
-    Methods raise StorageError where the storage cannot be reached or refuses, after the retries of its own library,
-    and ConfigurationError where that library is not installed.
+    Methods raise StorageError where the storage cannot be reached or refuses a request, once the library that speaks to
+    it has given up its retries, and ConfigurationError where this library is not installed.
 
     Attributes:
         url: URL of a folder or bucket, without credentials.
@@ -114,7 +114,7 @@ def check_writable(url: str) -> None:
 
     Raises:
         ConfigurationError: The library of the storage is not installed.
-        StorageError: The storage cannot be reached, or refuses.
+        StorageError: The storage cannot be reached, or refuses a request.
     """
     place = f"{url.rstrip('/')}/autoprune-check-{secrets.token_hex(4)}"
     _write(place, b"autoprune", folders=0)
@@ -186,7 +186,7 @@ def _opened(deed: str, place: str) -> Iterator[tuple[AbstractFileSystem, str]]:
         raise ConfigurationError(
             error_message(f"the storage {place}", "have its library installed", error, remedy)
         ) from error
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system of fsspec has exception types of its own
         raise StorageError(
             f"The storage of the weights cannot be used: {deed} {place} ended with "
             f"{without_password(describe_exception(error, 500)).removesuffix('.')}. What is finished is kept, and the "

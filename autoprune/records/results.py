@@ -87,7 +87,9 @@ class Results:
         return read_bytes(path, LARGEST_JSON), str(path)
 
     def adopt(self, record: CandidateRecord) -> None:
-        """Make a candidate of a result, whose weights stay as they are; a crash leaves the one or the other.
+        """Turn a result into a candidate with the same files of weights.
+
+        After a crash the result is still there, or the candidate, or both, of which the candidate counts.
 
         Args:
             record: Record of the candidate.

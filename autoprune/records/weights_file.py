@@ -85,7 +85,7 @@ class WeightsFile:
         write_atomically(into / DIGEST, digest_line(data))
 
     def read_uploaded(self) -> bytes | None:
-        """Read weights from the storage of artifacts, or from the user's cache of what was read from there.
+        """Read uploaded weights: from the user's cache where it holds them, else from the storage of artifacts.
 
         Returns:
             Content of the file, which has the right digest; None for weights that lie in the run folder.

@@ -1,4 +1,4 @@
-"""What the workers of a running study do: a small file that dashboards read."""
+"""The workers of a running study and their trials: a small file that dashboards read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORKERS = "workers.json"
 @stored(Format(what="a worker"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """What one worker does.
+    """A worker and the trial that it runs.
 
     Attributes:
         name: Host and process.
@@ -34,7 +34,7 @@ class Worker:
 @stored(Format(what="the workers of a run", version=1))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
-    """What the workers of a run do.
+    """The workers of a run and their trials.
 
     Attributes:
         workers: Those that run a trial, in the order of their names.
@@ -48,7 +48,7 @@ class Workers:
 
 
 def write_workers(folder: Path, workers: Sequence[Worker]) -> None:
-    """Write what the workers do.
+    """Write which workers have which trials.
 
     Args:
         folder: Run folder.
@@ -62,7 +62,7 @@ def write_workers(folder: Path, workers: Sequence[Worker]) -> None:
 
 
 def read_workers(folder: Path) -> Sequence[Worker]:
-    """Read what the workers of a run do.
+    """Read which workers of a run have which trials.
 
     Args:
         folder: Run folder.

@@ -273,7 +273,7 @@ class _RungEvaluator:
         )
 
     def go_on(self, found: TrialState) -> None:
-        """Know the rungs that an earlier process has evaluated."""
+        """Take over the rungs that an earlier process has evaluated."""
         self.seen, self.samples = list(found.rungs), found.rung_samples
 
     @property
