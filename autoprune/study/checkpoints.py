@@ -19,7 +19,7 @@ from autoprune.records.run_folder import CHECKPOINT, CHECKPOINTS, RunFolder
 from autoprune.records.weights_file import WEIGHTS
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.recovery.trial_state import TrialState
-from autoprune.study.checkpoint_state import read_state, remove_state, state_files
+from autoprune.study.checkpoint_state import has_state, read_state, remove_state, state_files
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, parse_weights, read_weights, serialize_smallest
 from autoprune.trial.context import TrialContext
@@ -82,7 +82,7 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
         for name, data in files.items():
             write_atomically(temporary / name, data)
     for earlier in _epochs(folder, trial):
-        if earlier != final:
+        if earlier != final and has_state(earlier):
             _retire(folder, trial, earlier)
     return final
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from autoprune.errors import StorageError
+from autoprune.errors import AutopruneWarning, StorageError
+from autoprune.records.artifacts import Artifacts, write_artifacts
 from autoprune.records.run_folder import RunFolder
 from autoprune.study import checkpoints
 from autoprune.study.checkpoint_state import remove_state
@@ -81,6 +83,18 @@ def test_once_it_is_of_no_use_it_is_deleted_and_the_weights_stay(folder: Path) -
     assert not list(folder.rglob("state.*"))
     assert len(checkpoints.read(RunFolder(folder), TRIAL)) == 2
     checkpoints.remove_states(RunFolder(folder), 99)
+
+
+def test_weights_of_an_earlier_pass_are_uploaded_once_while_the_trial_runs(tmp_path: Path) -> None:
+    """A storage that is away is not asked again for each of them after each pass."""
+    write_artifacts(tmp_path, Artifacts(url=f"file://{tmp_path}/none", study="mine"))
+    with pytest.warns(AutopruneWarning, match="stay in the run folder") as told:
+        trial().run(dying(tmp_path, -1))
+    owners = [re.findall(r"checkpoint \d+", str(one.message)) for one in told]
+    assert owners == [["checkpoint 1"], ["checkpoint 2"], ["checkpoint 3"]]
+    with pytest.warns(AutopruneWarning) as told:
+        checkpoints.remove_states(RunFolder(tmp_path), TRIAL)
+    assert len(told) == 4, "all of them once more, when it has ended"
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
