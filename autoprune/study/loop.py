@@ -104,8 +104,9 @@ class Loop:
         ledger.forgive_exhaustion()
         if not self._end_reason():
             latency = self._latency()
-            if latency is not None and self._settings.measure.predicts:
-                self._context.costs.predict_with({DEFAULT_PROFILE: latency})
+            # An earlier run of this study, in this process, may have predicted for its workers.
+            predicting = latency if self._settings.measure.predicts else None
+            self._context.costs.predict_with({} if predicting is None else {DEFAULT_PROFILE: predicting})
             self._run_trials(self._make_search(self._sensitivity(), latency))
         return self._end_reason()
 

@@ -112,3 +112,16 @@ def test_latency_is_predicted_while_workers_train_and_measured_at_the_end(
         if latency is not None and latency.is_predicted:
             assert latency.ratio == pytest.approx(record.search.multiply_adds / whole)
             assert latency.ratio_high == 1.0
+
+
+@pytest.mark.slow
+def test_a_run_without_workers_measures_again_what_one_with_workers_predicted(tmp_path: Path) -> None:
+    chosen = settings(objectives=("quality", "latency_ms"), latency_rounds=2, latency_backend="eager")
+    found = autoprune.Study.create(
+        flat_task(test=None), chosen.changed({"measure.latency_seconds": 0.05}), out=tmp_path / "run"
+    )
+    found.run(trials=3, workers=1)
+    found.run(trials=8)
+    later = [record.search.latency for record in found.records[3:]]
+    assert len(later) == 5
+    assert not any(latency is None or latency.is_predicted for latency in later)
