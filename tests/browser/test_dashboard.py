@@ -133,6 +133,18 @@ def test_the_pointer_on_a_point_says_what_there_is_to_say(opened: Opened, addres
     page.wait_for_selector("#tip:not(.shown)", state="attached")
 
 
+def test_a_point_in_space_has_the_words_of_plotly_alone(opened: Opened, address: str) -> None:
+    page = opened(f"{address}?view=3d")
+    asked = page.evaluate("""() => {
+      const [asked, fetched] = [[], window.fetch];
+      window.fetch = (...given) => { asked.push(given[0]); return fetched(...given); };
+      document.getElementById("plot-front").emit("plotly_hover", { points: [{ customdata: "0.7" }] });
+      window.fetch = fetched;
+      return asked;
+    }""")
+    assert asked == []
+
+
 def test_the_legend_hides_the_points_of_an_origin(opened: Opened, address: str, recorded: Path) -> None:
     page = opened(address)
     hidden = {f"0.{one.number}" for one in Run.open(recorded).records if one.origin == "sampled" and not one.stopped}

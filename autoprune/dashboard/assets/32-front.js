@@ -231,7 +231,8 @@
       const chart = place();
       if (!chart.on) return;
       listen(chart, "click", clicked);
-      listen(chart, "hover", (event) => board.tell(event));
+      /* Plotly itself says what there is to say of a point in space. */
+      listen(chart, "hover", (event) => board.tell(isFlat(board.figure) ? event : null));
       listen(chart, "unhover", () => board.tell(null));
       listen(chart, "selected", brushed);
       listen(chart, "deselect", board.clearBrush);
