@@ -73,5 +73,6 @@ def opened(page_and_errors: tuple[Page, list[str]]) -> Iterator[Opened]:
     yield open_page
     page.evaluate("localStorage.clear()")
     page.goto("about:blank")
-    assert not errors, errors
+    found = errors.copy()
     errors.clear()
+    assert not found, found
