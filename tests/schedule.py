@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: Folders whose tests share one browser and one server.
 TOGETHER = ("tests/browser/",)
-#: Long modules whose tests share nothing but what is made for a parameter: (module, names are those of parameters).
+#: Long modules whose tests share nothing but what is made for a parameter.
 BY_PARAMETER = ("tests/conformance/test_structure.py",)
 
 
