@@ -29,18 +29,17 @@ def hover_texts(front: Front, only: Container[int] | None = None) -> list[str]:
         A text for each of `front.records`; "" for those that are left out.
     """
     return [
-        "" if only is not None and record.number not in only else hover(hover_lines(front, record, place))
-        for place, record in enumerate(front.records)
+        "" if only is not None and record.number not in only else hover(hover_lines(front, record))
+        for record in front.records
     ]
 
 
-def hover_lines(front: Front, record: CandidateRecord, place: int) -> list[str]:
+def hover_lines(front: Front, record: CandidateRecord) -> list[str]:
     """Write what charts say of one candidate, see `hover_texts`.
 
     Args:
         front: Front of a study.
-        record: The candidate.
-        place: Its place among `front.records`.
+        record: One of its candidates.
 
     Returns:
         Lines of text that is not escaped.
@@ -49,7 +48,7 @@ def hover_lines(front: Front, record: CandidateRecord, place: int) -> list[str]:
     lines = [_who(front, record), *_quality(front, record)]
     if dense is not None and record is not dense:
         gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
-        noise = INTERVAL * float(front.numbers.dense_errors[place])
+        noise = INTERVAL * front.numbers.dense_errors[front.numbers.places([record])].item()
         lines.append(f"{signed_text(front.problem.quality.change(gain))} against dense; up to {noise:.4f} is noise")
     costs = [cost for name, cost in front.problem.costs.items() if name in _SHARES or cost.is_timed]
     costs += [cost for cost in front.problem.rows if cost.is_cost and cost not in costs]

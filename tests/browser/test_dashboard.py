@@ -125,10 +125,9 @@ def test_a_box_in_the_chart_selects_in_the_lines(opened: Opened, address: str) -
 def test_the_pointer_on_a_point_says_what_there_is_to_say(opened: Opened, address: str, recorded: Path) -> None:
     page, number = opened(address), knee(recorded)
     front = Run.open(recorded).front()
-    place = [record.number for record in front.records].index(number)
     page.mouse.move(*page.evaluate(POINT, f"0.{number}"))
     page.wait_for_selector("#tip.shown")
-    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, front.records[place], place)
+    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, front.get(number))
     page.mouse.move(5, 5)
     page.wait_for_selector("#tip:not(.shown)", state="attached")
 

@@ -112,7 +112,7 @@ def test_a_body_that_the_page_does_not_send_is_one_sentence(client: FlaskClient,
 def test_the_chart_asks_what_there_is_to_say_of_a_candidate(client: FlaskClient, runs: LiveRuns) -> None:
     front = runs.runs[0].now.front
     lines = client.get("/hover/0/3").get_json()
-    assert lines == hover_lines(front, front.records[3], 3)
+    assert lines == hover_lines(front, front.records[3])
     assert lines[0].startswith("candidate 3: ")
     for path in ("/hover/0/99", "/hover/1/0"):
         assert client.get(path).status_code == 404
