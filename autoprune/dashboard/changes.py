@@ -1,4 +1,4 @@
-"""What has changed in the table of candidates since a page last had it, so that a refresh sends a few rows."""
+"""Changes of the table of candidates since the version that a page has: a refresh sends the changed rows alone."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from autoprune.dashboard.columns import table_data
 from autoprune.dashboard.live import Snapshot
 from autoprune.report.figure import Properties
 
-#: Tables that are kept: pages of several windows look at the folders at different times.
+#: Versions of the table that are kept: pages of several windows look at the folders at different times.
 _KEPT = 4
 #: Lists with one entry for each candidate, beside those of the columns.
 _ROWS = ("key", "state", "origin")
 
 
 class Tables:
-    """The table of candidates, and those that pages have had of late."""
+    """The last versions of the table of candidates."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Properties] = OrderedDict()
         self._lock = threading.Lock()
 
     def since(self, have: object, snapshots: Sequence[Snapshot], version: str) -> Properties:
-        """Collect what a page lacks.
+        """Collect the changes of the table since the version that a page has.
 
         Args:
             have: Version of the table that the page has; anything else for none.

@@ -1,4 +1,4 @@
-/* Box with what there is to say of the candidate under the pointer. Its lines come from the server when they are asked for:
+/* Box with the numbers of the candidate under the pointer. Its lines come from the server when they are asked for:
    those of thousands of candidates would be most of what a page loads. */
 (() => {
   "use strict";
@@ -33,7 +33,7 @@
     tip.style.top = `${Math.max(8, Math.min(top - tip.offsetHeight / 2, window.innerHeight - tip.offsetHeight - 8))}px`;
   }
 
-  /* Say what is known of the candidate that plotly's event points at; null for none. */
+  /* Show the box of the candidate that plotly's event points at; null hides it. */
   board.tell = async (event) => {
     const point = event && event.points.find((one) => one.customdata !== undefined);
     asked = point ? point.customdata : "";

@@ -1,4 +1,4 @@
-"""What a page lacks of the table of candidates."""
+"""Changes of the table of candidates since the version that a page has."""
 
 from __future__ import annotations
 
