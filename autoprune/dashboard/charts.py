@@ -89,13 +89,11 @@ def parallel_axes(one: Snapshot) -> object:
     Returns:
         Split -> axes: those of the report's figure without numbers, each with the "column" that holds them.
     """
-    axes = {split: axes_of(one.front, split) for split in SPLITS}
-    return json_values(
-        {
-            split: [{**axis, "column": _column(str(axis["name"]), split, one)} for axis in found]
-            for split, found in axes.items()
-        }
-    )
+    return one.once("lines", lambda: {split: json_values(_lines(one, split)) for split in SPLITS})
+
+
+def _lines(one: Snapshot, split: str) -> list[Properties]:
+    return [{**axis, "column": _column(str(axis["name"]), split, one)} for axis in axes_of(one.front, split)]
 
 
 def _keys(numbers: object, run: int) -> list[str]:
