@@ -5,8 +5,17 @@
   const board = window.board;
   const UNSELECTED = 0.12;
 
-  /* Thousands of small shapes are quicker without the graphics card, and much quicker where there is none. */
-  board.pen = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+  /* Empty a canvas and give it a size, in pixels of the page; returns its pen. Thousands of small shapes are quicker without
+     the graphics card, and much quicker where there is none. */
+  board.pen = (canvas, width, height) => {
+    const scaled = window.devicePixelRatio || 1;
+    Object.assign(canvas, { width: width * scaled, height: height * scaled });
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    pen.scaled = scaled;
+    pen.scale(scaled, scaled);
+    return pen;
+  };
 
   const LINE = { dash: [7, 5] };
 
@@ -134,12 +143,7 @@
     const canvas = canvasOf(place);
     if (!canvas) return;
     const { width, height } = place._fullLayout;
-    const scaled = window.devicePixelRatio || 1;
-    Object.assign(canvas, { width: width * scaled, height: height * scaled });
-    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-    const pen = board.pen(canvas);
-    pen.scaled = scaled;
-    pen.scale(scaled, scaled);
+    const pen = board.pen(canvas, width, height);
     const at = area(place);
     pen.save();
     pen.beginPath();

@@ -81,11 +81,7 @@
   }
 
   function drawLines(canvas, sizes) {
-    const scale = window.devicePixelRatio || 1;
-    Object.assign(canvas, { width: sizes.width * scale, height: HEIGHT * scale });
-    canvas.style.width = `${sizes.width}px`;
-    const pen = board.pen(canvas);
-    pen.scale(scale, scale);
+    const pen = board.pen(canvas, sizes.width, HEIGHT);
     const { key: keys, state } = board.data;
     const emphasised = board.emphasised();
     const strong = new Set(["front", "as good", "dense"]);
