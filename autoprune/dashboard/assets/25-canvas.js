@@ -3,7 +3,6 @@
 (() => {
   "use strict";
   const board = window.board;
-  const UNSELECTED = 0.12;
 
   /* Empty a canvas and give it a size, in pixels of the page; returns its pen. Thousands of small shapes are quicker without
      the graphics card, and much quicker where there is none. */
@@ -17,7 +16,9 @@
     return pen;
   };
 
-  const LINE = { dash: [7, 5] };
+  /* Opacity of a point without emphasis. */
+  board.unselected = 0.12;
+  const DASH = [7, 5];
 
   /* Symbol -> outline for a radius, as in plotly. */
   const polygon = (...corners) => (path, r) => {
@@ -49,7 +50,9 @@
     return outlines.get(key);
   }
 
+  /* Property of one point: plotly has one for each, or one for all. */
   const each = (value, at) => (Array.isArray(value) ? value[at] : value);
+  board.each = each;
 
   /* Axis of a drawn chart -> function from a number to its place in pixels. */
   function scale(axis, upward) {
@@ -72,11 +75,9 @@
     trace.x.forEach((value, place) => {
       const [x, y] = [at.x(value), at.y(trace.y[place])];
       if (value === null || trace.y[place] === null || !seen(x, y)) return;
-      const [name, dot] = [each(marker.symbol, place) || "circle", /-dot$/];
-      const kind = name.replace(dot, "").replace(/-open$/, "");
-      const open = name.replace(dot, "").endsWith("-open");
+      const [, kind, open, dot] = /^(.*?)(-open)?(-dot)?$/.exec(each(marker.symbol, place) || "circle");
       const faded = strong && !strong.has(trace.customdata[place]);
-      pen.globalAlpha = (faded ? UNSELECTED : each(marker.opacity, place) ?? 1) * (trace.opacity ?? 1);
+      pen.globalAlpha = (faded ? board.unselected : each(marker.opacity, place) ?? 1) * (trace.opacity ?? 1);
       pen.setTransform(pen.scaled, 0, 0, pen.scaled, x * pen.scaled, y * pen.scaled);
       pen.fillStyle = pen.strokeStyle = each(marker.color, place);
       /* The edge has the colour of the inside: both are one shape, so that a pale one has no darker rim. */
@@ -84,7 +85,7 @@
       pen.lineWidth = width || 1;
       if (open) pen.stroke(outline(kind, size));
       else pen.fill(outline(kind, size + width));
-      if (dot.test(name)) pen.fill(outline("circle", 2.5));
+      if (dot) pen.fill(outline("circle", 2.5));
     });
     pen.restore();
   }
@@ -119,7 +120,7 @@
       pen.fillRect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0));
     } else {
       Object.assign(pen, { strokeStyle: shape.line.color, lineWidth: shape.line.width });
-      pen.setLineDash(LINE.dash);
+      pen.setLineDash(DASH);
       pen.beginPath();
       pen.moveTo(x0, y0);
       pen.lineTo(x1, y1);

@@ -77,11 +77,13 @@
   const place = () => document.getElementById("plot-front");
   const isFlat = (figure) => !figure.layout.scene;
 
+  /* Group of the legend that switches a trace off. */
+  const groupOf = (trace, number) => trace.legendgroup || `trace ${number}`;
+
   /* What plotly draws of a trace whose points are painted: its intervals, and one entry of the legend. Plotly finds the point
      under the pointer without drawing any. */
   function bare(trace, number) {
-    const group = trace.legendgroup || `trace ${number}`;
-    const own = { type: "scatter", legendgroup: group, legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
+    const own = { type: "scatter", legendgroup: groupOf(trace, number), legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
     const entry = { ...own, mode: trace.mode, x: [null], y: [null], line: trace.line, marker: first(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
     if (!trace.customdata) return [given(entry)];
     const { x, y, customdata, error_x, error_y } = trace;
@@ -91,12 +93,12 @@
   /* Plotly takes a property that is undefined for one that is there. */
   const given = (trace) => Object.fromEntries(Object.entries(trace).filter(([, value]) => value !== undefined));
 
-  const first = (marker) => marker && Object.fromEntries(Object.entries(marker).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]));
+  const first = (marker) => marker && Object.fromEntries(Object.entries(marker).map(([name, value]) => [name, board.each(value, 0)]));
 
   /* Numbers of the traces that the legend has not switched off. */
   function shownTraces(figure, chart) {
     const hidden = new Set(chart._fullData.filter((trace) => trace.visible !== true).map((trace) => trace.legendgroup));
-    return figure.traces.filter((trace, number) => !hidden.has(trace.legendgroup || `trace ${number}`));
+    return figure.traces.filter((trace, number) => !hidden.has(groupOf(trace, number)));
   }
 
   /* Paint the points and the marks of the state: once, however many changes come before the next frame. */
@@ -166,11 +168,8 @@
   }
 
   function faded(trace, strong) {
-    const size = trace.marker.size;
-    return { ...trace, marker: { ...trace.marker, size: trace.customdata.map((one, at) => {
-      const own = Array.isArray(size) ? size[at] : size;
-      return strong.has(one) ? own : own / 3;
-    }) } };
+    const size = trace.customdata.map((one, at) => board.each(trace.marker.size, at) / (strong.has(one) ? 1 : 3));
+    return { ...trace, marker: { ...trace.marker, size } };
   }
 
   /* The chart as it is painted, as a figure that plotly draws alone. */
@@ -180,7 +179,7 @@
     const chart = place();
     const data = shownTraces(figure, chart).map((trace) => (trace.customdata ? {
       ...trace, selectedpoints: strong ? trace.customdata.flatMap((one, at) => (strong.has(one) ? [at] : [])) : null,
-      unselected: { marker: { opacity: 0.12 } },
+      unselected: { marker: { opacity: board.unselected } },
     } : trace));
     const shapes = [...(figure.layout.shapes || []), ...limitShapes(figure)];
     const { xaxis, yaxis } = chart._fullLayout;
