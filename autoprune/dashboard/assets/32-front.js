@@ -95,7 +95,7 @@
 
   const first = (marker) => marker && Object.fromEntries(Object.entries(marker).map(([name, value]) => [name, board.each(value, 0)]));
 
-  /* Numbers of the traces that the legend has not switched off. */
+  /* Traces that the legend has not switched off. */
   function shownTraces(figure, chart) {
     const hidden = new Set(chart._fullData.filter((trace) => trace.visible !== true).map((trace) => trace.legendgroup));
     return figure.traces.filter((trace, number) => !hidden.has(groupOf(trace, number)));
@@ -106,14 +106,17 @@
   board.paintFront = () => {
     waiting = waiting || requestAnimationFrame(() => {
       waiting = 0;
-      if (board.figure && board.figure.spots && !isFlat(board.figure)) return void drawSpace();
-      paint();
+      if (board.figure && !isFlat(board.figure)) board.drawFront();
+      else paint();
     });
   };
 
+  /* Whether plotly has drawn the axes of a figure of the plane. */
+  const isDrawn = (figure, chart) => Boolean(figure && figure.drawn && chart && chart.dataset.painting === figure.drawn);
+
   function paint() {
     const [figure, chart] = [board.figure, place()];
-    if (!figure || !figure.spots || !chart || !chart._fullLayout || !chart._fullLayout.xaxis || chart.dataset.painting !== figure.drawn) return;
+    if (!isDrawn(figure, chart)) return;
     const strong = board.emphasised();
     const traces = shownTraces(figure, chart);
     board.paint(chart, { traces, marks: marks(figure), shapes: limitShapes(figure), strong });
@@ -126,14 +129,13 @@
   board.drawFront = () => {
     const [figure, chart] = [board.figure, place()];
     if (!figure || !figure.spots || !chart || !chart.offsetParent) return Promise.resolve();
-    return isFlat(figure) ? drawFlat(figure, chart) : drawSpace();
+    return isFlat(figure) ? drawFlat(figure, chart) : drawSpace(figure, chart);
   };
 
   /* The chart has come in sight again, perhaps in another size. */
   board.showChart = () => {
     const [figure, chart] = [board.figure, place()];
-    const drawn = figure && chart && chart._fullLayout && chart.dataset.painting === figure.drawn;
-    if (drawn && chart._fullLayout.width === chart.clientWidth) board.paintFront();
+    if (isDrawn(figure, chart) && chart._fullLayout.width === chart.clientWidth) board.paintFront();
     else board.drawFront();
   };
 
@@ -156,9 +158,7 @@
   }
 
   /* Points in space are few enough for plotly, or WebGL is there. They cannot be unselected: those without emphasis become small. */
-  function drawSpace() {
-    const [figure, chart] = [board.figure, place()];
-    if (!chart || !chart.offsetParent) return Promise.resolve();
+  function drawSpace(figure, chart) {
     const strong = board.emphasised();
     const rings = marks(figure);
     const data = figure.traces.map((trace) => (trace.customdata && strong ? faded(trace, strong) : trace));
@@ -217,11 +217,17 @@
     chart.on(`plotly_${name}`, act);
   }
 
-  /* Take the figure of the server; it is drawn with the columns of the same moment. */
+  /* Take the figure of the server. */
   board.showFront = (figure) => {
     if (!figure) return;
     board.figure = figure;
-    if (board.data && board.data.version === figure.version) return void show(figure);
+    board.drawNew();
+  };
+
+  /* Draw the figure of the server with the columns of the same moment: once, when both have come. */
+  board.drawNew = () => {
+    const { figure, data } = board;
+    if (figure && data && figure.version === data.version && !figure.spots) show(figure);
   };
 
   function show(figure) {
@@ -238,12 +244,6 @@
       chart.dataset.drawn = figure.version;
     });
   }
-
-  /* Columns have come: draw the figure that waits for them. */
-  board.columnsCame = () => {
-    const figure = board.figure;
-    if (figure && figure.version === board.data.version && !figure.spots) show(figure);
-  };
 
   board.listen((names) => {
     if (["brush", "open", "pins"].some((name) => names.includes(name))) board.paintFront();

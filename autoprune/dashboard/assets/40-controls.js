@@ -224,8 +224,7 @@
       showDetails();
       showTab();
       showControls();
-      board.columnsCame();
-      board.showLines();
+      board.drawNew();
       const { open, pins, tab } = board.state;
       if (shown && (open || pins.length || tab === "understand")) window.dash_clientside.set_props("shown", { data: data.version });
       shown = true;
