@@ -245,8 +245,5 @@
     });
   }
 
-  board.listen((names) => {
-    if (["brush", "open", "pins"].some((name) => names.includes(name))) board.paintFront();
-    if (["brush", "open", "run", "split"].some((name) => names.includes(name))) board.showLines();
-  });
+  board.listen((names) => ["brush", "open", "pins"].some((name) => names.includes(name)) && board.paintFront());
 })();

@@ -175,4 +175,6 @@
     drag = null;
     board.set({ brush });
   }
+
+  board.listen((names) => ["brush", "open", "run", "split"].some((name) => names.includes(name)) && board.showLines());
 })();
