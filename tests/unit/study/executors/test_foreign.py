@@ -13,6 +13,8 @@ import pytest
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError
 from autoprune.records.candidate import CandidateRecord
+from autoprune.study.executors import inline
+from autoprune.trial.candidate import Candidate
 from tests.tasks import flat_task
 from tests.unit.study.small import comparable, settings
 
@@ -115,13 +117,18 @@ def test_latency_is_predicted_while_workers_train_and_measured_at_the_end(
 
 
 @pytest.mark.slow
-def test_a_run_without_workers_measures_again_what_one_with_workers_predicted(tmp_path: Path) -> None:
+def test_a_run_without_workers_predicts_nothing_because_an_earlier_one_had_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = settings(objectives=("quality", "latency_ms"), latency_rounds=2, latency_backend="eager")
     found = autoprune.Study.create(
         flat_task(test=None), chosen.changed({"measure.latency_seconds": 0.05}), out=tmp_path / "run"
     )
     found.run(trials=3, workers=1)
+    predicted: list[Candidate] = []
+    monkeypatch.setattr(inline, "measure_latency", lambda _, one: predicted.append(one) or one)
     found.run(trials=8)
     later = [record.search.latency for record in found.records[3:]]
     assert len(later) == 5
     assert not any(latency is None or latency.is_predicted for latency in later)
+    assert not predicted
