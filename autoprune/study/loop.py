@@ -46,7 +46,7 @@ class RunSetup:
     """Everything that one run is given.
 
     Attributes:
-        hiring: What runs the trials, with the run folder, the context and the settings.
+        hiring: Study, settings and executor of the trials.
         ledger: Trials of the study.
         sampler: Optuna sampler in place of the settings'; None without.
         problem: Objectives, limits and metrics of the study.
@@ -196,7 +196,7 @@ class Loop:
         self._report("trial", failed=failed)
 
     def _look_at(self, crew: Crew) -> None:
-        """Note what the workers do, where that has changed."""
+        """Store which worker runs which trial, where that has changed."""
         workers, now = crew.workers, time.time()
         if {(one.name, one.trial) for one in workers} == {(one.name, one.trial) for one in self._workers}:
             return

@@ -1,4 +1,4 @@
-"""What trials in workers take from the measured dense model: latencies are predicted while workers train."""
+"""Reference and predictions of latency for trials in workers, from the measured dense model."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Progress:
         part: (done, total) models timed for the device profile, groups and blocks of the scan, or candidates whose
             latency is measured again or that are measured on the test split; (0, 0) in other stages.
         ending: Why the run ended; only in the stage "end".
-        workers: What the workers do; empty where trials run in this process.
+        workers: The workers that run a trial; empty where trials run in this process.
         trials_per_hour: Trials that this run finishes in an hour; None before the first one.
 
     Example:

@@ -29,7 +29,7 @@ class TrialLoop:
     """Runs trials until there is a reason to end. A crash of one trial never ends a study.
 
     Attributes:
-        hiring: What the crew was made from, with the run folder and the settings.
+        hiring: Study and settings that the crew was made for.
         search: Search that proposes.
         ledger: Trials of the study.
         records: Every finished candidate; grows in place.

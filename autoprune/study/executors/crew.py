@@ -1,4 +1,4 @@
-"""Crew: who runs the proposals of a search, and what it reports about them."""
+"""Crew: runs the proposals of a search, and reports how they ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
-    """What a worker does.
+    """A worker that runs a trial.
 
     Attributes:
         name: Name of the worker: host and process.
@@ -60,7 +60,7 @@ class Crew(Protocol):
 
     @property
     def workers(self) -> Sequence[WorkerState]:
-        """What the workers do; empty where trials run in this process."""
+        """The workers that run a trial; empty where trials run in this process."""
         ...
 
     def start(self, proposal: Proposal) -> None:

@@ -15,7 +15,7 @@ LOCAL = "local"
 
 
 class _Reference(Protocol):
-    """What Ray gives for a call."""
+    """Reference to a call, as Ray returns it."""
 
     def future(self) -> Future[object]: ...
 

@@ -31,7 +31,7 @@ LOGS = "logs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hiring:
-    """What a crew of workers is made from.
+    """Study, settings and executor from which a crew is made.
 
     Attributes:
         folder: Run folder, locked by this process.
@@ -116,7 +116,7 @@ def hire(hiring: Hiring, search: Search) -> Iterator[Crew]:
     """Make the crew of a run, and dismiss it afterwards.
 
     Args:
-        hiring: What the crew is made from.
+        hiring: Study, settings and executor.
         search: Search that proposes.
 
     Yields:
@@ -138,7 +138,7 @@ def measuring(hiring: Hiring) -> Iterator[Callable[[int], Mapping[str, Latency]]
     """Open where latencies are measured at the end of a run.
 
     Args:
-        hiring: What workers are made from.
+        hiring: Study, settings and executor.
 
     Yields:
         Function from the number of a candidate to its latencies, measured where a Ray cluster has the resource that the

@@ -1,4 +1,4 @@
-"""TaskWorker: what a worker process keeps between two trials of a study."""
+"""TaskWorker: the task and records of a study that a worker process keeps from trial to trial."""
 
 from __future__ import annotations
 

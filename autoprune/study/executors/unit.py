@@ -44,7 +44,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a worker process answers; the result itself lies in the run folder.
+    """Answer of a worker process; the result of a trial lies in the run folder.
 
     Attributes:
         failure: Why a trial has no result; None where it has one.

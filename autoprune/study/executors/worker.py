@@ -106,7 +106,7 @@ def _work(channel: socket.socket, log: int, environment: dict[str, str]) -> None
         stream.flush()
     for standard in (1, 2):
         os.dup2(log, standard)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what was printed is to be in the log when the process is killed
+    if isinstance(sys.stdout, io.TextIOWrapper):  # lines reach the log even where the process is killed
         sys.stdout.reconfigure(line_buffering=True)
     _keep_to_this_process(channel)
     calls: _Calls = queue.SimpleQueue()

@@ -45,7 +45,7 @@ class _Out:
     Attributes:
         proposal: The trial.
         future: Its call.
-        unit: What the worker was sent.
+        unit: Unit of work that the worker was sent.
         worker: Name of the worker that has begun it; "" before.
         since: Clock time at which it was seen to have begun.
     """
@@ -63,7 +63,7 @@ class WorkerCrew:
     Args:
         executor: Where calls run.
         count: Trials that run at the same time.
-        unit: What every worker is sent: run folder, task and settings.
+        unit: Unit of work without a trial: run folder, task and settings.
         results: Results in the run folder.
         search: Search that proposes.
         timeout: Seconds after which a trial is ended; None for TIMES_MEDIAN times the median.
@@ -99,7 +99,7 @@ class WorkerCrew:
 
     @property
     def workers(self) -> Sequence[WorkerState]:
-        """What the workers do."""
+        """The workers that run a trial, in the order of their names."""
         now = self._clock()
         begun = [one for one in self._out.values() if one.worker]
         return [
@@ -143,7 +143,7 @@ class WorkerCrew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the workers of trials that are still out; the executor stays as it is."""
+        """End the calls of trials that are still out; the executor is left open."""
         for one in self._out.values():
             self._end(one.future)
             self._search.give_back(one.proposal.number)
