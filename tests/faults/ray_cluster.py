@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.end_to_end.script import environment
+from tests.processes import children_of, command_line
 
 # Ray uses the loopback address alone, as it does on Windows; it reads this when it is imported.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -57,15 +58,9 @@ class Cluster:
 
     def processes(self, name: str = "") -> list[int]:
         """The processes of the cluster, by a part of their command lines."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-            except OSError:  # it has ended
-                continue
-            if self.folder.encode() in line and name.encode() in line and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        return found
+        everywhere = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        lines = {process: command_line(process) for process in everywhere if process != os.getpid()}
+        return [one for one, line in lines.items() if self.folder.encode() in line and name.encode() in line]
 
     def raylets(self) -> list[int]:
         return self.processes("raylet/raylet")
@@ -75,15 +70,9 @@ class Cluster:
 
     def workers(self) -> Sequence[int]:
         """Worker processes, busy or idle: children of the node's process, whose command lines tell what they do."""
-        found = []
-        for raylet in self.raylets():
-            for child in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
-                try:
-                    if Path(f"/proc/{child}/cmdline").read_bytes().startswith((b"ray::IDLE", b"ray::run_unit")):
-                        found.append(int(child))
-                except OSError:  # it has ended
-                    continue
-        return found
+        names = (b"ray::IDLE", b"ray::run_unit")
+        started = [child for raylet in self.raylets() for child in children_of(raylet)]
+        return [child for child in started if command_line(child).startswith(names)]
 
     def end(self) -> None:
         for process in (*self.processes(), *self.workers()):

@@ -15,6 +15,7 @@ import pytest
 import autoprune
 from autoprune.front.front import Front
 from tests.faults.ray_cluster import ray_cluster
+from tests.processes import children_of, command_line
 from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings, space
 
@@ -26,24 +27,10 @@ TRIALS = 200
 FEWEST = 5
 
 
-def children(parent: int) -> list[int]:
-    """The processes that a process has started, and those that these have."""
-    direct = [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    return [*direct, *(other for one in direct for other in children(one))]
-
-
 def own_workers() -> list[int]:
     """Worker processes of this one: those that its nursery has forked."""
-    found = []
-    for one in children(os.getpid()):
-        try:
-            is_worker = b"autoprune.study.executors.worker" in Path(f"/proc/{one}/cmdline").read_bytes()
-            parent = int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if is_worker and parent != os.getpid():
-            found.append(one)
-    return found
+    nurseries = [one for one in children_of(os.getpid()) if b"autoprune.study.executors.worker" in command_line(one)]
+    return [worker for nursery in nurseries for worker in children_of(nursery)]
 
 
 @contextmanager

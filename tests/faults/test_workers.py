@@ -21,7 +21,7 @@ from autoprune.records.run_folder import RunFolder
 from tests.end_to_end.script import Outcome, command, environment, write
 from tests.faults.worker_victims import kill_once
 from tests.folders import files
-from tests.processes import is_killed
+from tests.processes import is_killed, is_running
 from tests.unit.study.small import journal_trials
 
 #: Trials that the script asks for.
@@ -215,13 +215,6 @@ def test_the_process_of_the_study_is_killed_and_its_workers_end(tmp_path: Path) 
     after = files(tmp_path / "run" / "candidates")
     changed = [name for name, data in before.items() if not name.startswith(".") and after.get(name, data) != data]
     assert not changed
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @slow

@@ -15,6 +15,7 @@ import pytest
 
 from autoprune.study.executors.processes import ProcessExecutor, WorkerDiedError
 from tests.end_to_end.script import environment
+from tests.processes import is_running
 from tests.unit.study.executors import calls
 
 
@@ -141,14 +142,6 @@ def test_workers_end_with_the_process_that_started_them(call: str, tmp_path: Pat
     driver.kill()
     driver.wait()
     deadline = time.monotonic() + 60
-    while is_alive(worker) and time.monotonic() < deadline:
+    while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not is_alive(worker)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process runs; an ended one may wait for its parent."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert not is_running(worker)
