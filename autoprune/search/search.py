@@ -238,13 +238,9 @@ class Search:
         Returns:
             Whether to stop it; False for everything that no rule may stop.
         """
-        if not proposal.origin.is_stoppable:
-            return False
+        rule, past = self.state.settings.search.early_stopping, (self.records, self.state.model.problem)
         costs = costs if costs is not None else self.state.model.expected_costs(proposal.plan)
-        kept = proposal.plan.first_channels
-        now = CandidateRecord.proposed(costs, kept.groups, kept.dropped)
-        rule = self.state.settings.search.early_stopping
-        return early_stopping.should_stop(rule, (share, quality), now, self.records, self.state.model.problem)
+        return early_stopping.stops_proposal(rule, proposal, (share, quality), costs, past)
 
     def _fail(self, number: int, failure: Failure, proposal: Proposal | None) -> None:
         known = proposal if failure.infeasible else None
