@@ -39,14 +39,14 @@ def choose_parent(
     return next((record for record in fitting if has_weights(record.number)), None)
 
 
-def allowed_parents(records: Sequence[CandidateRecord], origin: Origin) -> Sequence[CandidateRecord]:
-    """Return the candidates that a trial may start from: baselines start from baselines alone.
+def is_allowed(record: CandidateRecord, origin: Origin) -> bool:
+    """Tell whether a trial may start from a candidate or take its result: baselines depend on baselines alone.
 
     Args:
-        records: Finished candidates.
+        record: Finished candidate.
         origin: Origin of the trial.
     """
-    return [record for record in records if record.origin.is_baseline] if origin.is_baseline else records
+    return record.origin.is_baseline or not origin.is_baseline
 
 
 def shrink_to_ancestor(

@@ -40,7 +40,7 @@ def resolve_trial(state: SearchState, trial: optuna.Trial) -> Proposal:
         plan = scale_steps(state, plan)
     polished = trial.user_attrs.get("of")
     if polished is None:
-        allowed = lineage.allowed_parents(state.ancestors(), origin)
+        allowed = [record for record in state.ancestors() if lineage.is_allowed(record, origin)]
         ancestor = lineage.choose_parent(allowed, plan, state.model.has_weights)
         start_from = None if ancestor is None else ancestor.number
     else:

@@ -14,7 +14,8 @@ from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.measurement import Measurement
-from autoprune.search import attempts, duplicates, early_stopping
+from autoprune.records.origins import Origin
+from autoprune.search import attempts, duplicates, early_stopping, lineage
 from autoprune.search.infeasible import tell_infeasible
 from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Failure, Outcome, Proposal, Result
@@ -83,8 +84,7 @@ class Search:
             planned=max(settings.trials, planned or 0),
         )
         self._chosen, self._sampler = sampler, sampler
-        self._out: dict[int, Proposal] = {}
-        self._keys: dict[int, object] = {}  # of the proposals that are out, see `duplicates.key`
+        self._out: dict[int, tuple[Proposal, object]] = {}  # with its `duplicates.key`
         enqueue_warm_starts(self.state)
 
     @property
@@ -104,7 +104,7 @@ class Search:
     @property
     def pending(self) -> Sequence[Proposal]:
         """Return the proposals that are out, in the order of their numbers."""
-        return [self._out[number] for number in sorted(self._out)]
+        return [self._out[number][0] for number in sorted(self._out)]
 
     @property
     def exhausted(self) -> bool:
@@ -147,8 +147,6 @@ class Search:
                 return None
             proposal = self._propose()
             if proposal is not None:
-                self._out[proposal.number] = proposal
-                self._keys[proposal.number] = duplicates.key(proposal.plan, self.state.model.topology)
                 return proposal
             if give_up():
                 return None
@@ -179,7 +177,7 @@ class Search:
         records[:] = [one for one in records if one.number != record.number]  # told again after a full disk
         bisect.insort(records, record, key=lambda one: one.number)  # the order in which a folder is read
         self._ledger.tell(record.number, record, self.state.known.limits)
-        self._forget(record.number)
+        self._out.pop(record.number, None)
         return record
 
     def reaches_front(self, proposal: Proposal, result: Result) -> bool:
@@ -205,7 +203,8 @@ class Search:
             infeasible: Whether the plan ran out of memory. The sampler learns from a proposal of this process that did,
                 see `tell_infeasible`; it is no candidate.
         """
-        self._fail(number, Failure(message, infeasible), self._out.get(number))
+        proposal, _ = self._out.get(number, (None, None))
+        self._fail(number, Failure(message, infeasible), proposal)
 
     def retry(self, number: int) -> bool:
         """Count one more attempt of a proposal that is out, as the worker that ran it died.
@@ -246,25 +245,22 @@ class Search:
         known = proposal if failure.infeasible else None
         if known is None or not tell_infeasible(self.state, known, failure.message):
             attempts.fail(self._ledger, number, failure.message)
-        self._forget(number)
-
-    def _forget(self, number: int) -> None:
-        """Count a proposal as out no more."""
         self._out.pop(number, None)
-        self._keys.pop(number, None)
 
     def _propose(self) -> Proposal | None:
         """Take a trial and make a proposal of it; None where its result is known."""
         trial = self._take()
         try:
             proposal = resolve_trial(self.state, trial)
-            twin = None if proposal.origin.repeats_known else self._twin(proposal)
+            key = duplicates.key(proposal.plan, self.state.model.topology)
+            twin = None if proposal.origin.repeats_known else self._twin(proposal.origin, key)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
             attempts.reset(self._ledger, trial.number)
             raise
         except BaseException as error:  # the user's code runs here, and may even call sys.exit
             raise ResolveError(describe_exception(error), trial.number) from error
         if twin is None:
+            self._out[proposal.number] = proposal, key
             return proposal
         self._ledger.answer(trial.number, twin, self.state.known.get(twin), self.state.known.limits)
         return None
@@ -306,19 +302,16 @@ class Search:
         named = named_sampler(settings.search.sampler, len(self.state.model.topology.groups), bool(settings.scanned))
         return build_sampler(self._chosen or named, settings.seed, number, self._sampler)
 
-    def _twin(self, proposal: Proposal) -> int | None:
+    def _twin(self, origin: Origin, key: object) -> int | None:
         """Return the number of an equal candidate or proposal; None without one.
 
         Stopped candidates answer only for trials that may be stopped, and baselines only for baselines.
         """
-        origin = proposal.origin
 
         def answers(record: CandidateRecord) -> bool:
-            stands = origin.is_stoppable or not record.stopped
-            return stands and (record.origin.is_baseline or not origin.is_baseline)
+            return (origin.is_stoppable or not record.stopped) and lineage.is_allowed(record, origin)
 
-        key = duplicates.key(proposal.plan, self.state.model.topology)
         twin = self.state.known.twin(key, answers)
         if twin is not None:
             return twin.number
-        return next((number for number in sorted(self._keys) if self._keys[number] == key), None)
+        return min((number for number, (_, other) in self._out.items() if other == key), default=None)
