@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.structure.topology import Topology
-
-
-def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
-    """Return the keys of all candidates, to look up many plans.
-
-    Args:
-        records: Finished candidates.
-        topology: Structure of the dense model.
-    """
-    return {key_of(record, topology) for record in records if not record.note}
 
 
 def key(plan: ResolvedPlan, topology: Topology) -> tuple[object, ...]:

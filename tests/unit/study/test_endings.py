@@ -46,7 +46,8 @@ class Stubborn(RandomSampler):
 
 def architectures(study: autoprune.Study) -> set[object]:
     assert study.context is not None
-    return duplicates.keys(study.records, study.context.topology)
+    topology = study.context.topology
+    return {duplicates.key_of(record, topology) for record in study.records if not record.note}
 
 
 def test_a_sampler_that_repeats_itself_does_not_end_a_space_that_is_mostly_untried(tmp_path: Path) -> None:
