@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoprune.front.numbers import Numbers
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.limits import Limit, Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
@@ -33,6 +33,16 @@ class LimitCheck:
     dense: CandidateRecord | None
     limits: Limits
     confidence: float = 0.5
+
+    @classmethod
+    def of_search(cls, records: Sequence[CandidateRecord], problem: Problem) -> LimitCheck:
+        """Take the limits of the search, by the measured numbers.
+
+        Args:
+            records: Finished candidates, the dense model among them once it was measured.
+            problem: Problem of the study.
+        """
+        return cls(problem=problem, dense=dense_record(records), limits=problem.limits)
 
     def value(self, record: CandidateRecord, objective: str) -> float:
         """Return the displayed number of an objective, to which limits refer, see `Objective.shown`.

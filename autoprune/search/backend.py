@@ -301,7 +301,7 @@ class SearchBackend:
         records, topology = self._records, model.topology
         space = partial(build_space, settings, topology, model.sensitivity)
         ledger = open_ledger(self.folder, records, self._problem, space)
-        settle_folder(self.folder, ledger, records, Front.of(records, self._problem))
+        settle_folder(self.folder, ledger, records, self._problem)
         ledger.forgive_exhaustion()
         return ledger
 

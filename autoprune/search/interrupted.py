@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError
-from autoprune.front.front import Front
 from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 from autoprune.search import attempts
 from autoprune.search.ledger import Ledger, origin_of
@@ -20,7 +20,7 @@ def settle_folder(
     folder: RunFolder,
     ledger: Ledger,
     records: Sequence[CandidateRecord],
-    front: Front,
+    problem: Problem,
     *,
     alive: Collection[int] = (),
 ) -> list[int]:
@@ -30,7 +30,7 @@ def settle_folder(
         folder: Run folder, locked by this process.
         ledger: Its trials.
         records: Its candidates.
-        front: Their front.
+        problem: Objectives and limits of the study.
         alive: Numbers of trials whose result a worker stored, or which one is running.
 
     Returns:
@@ -39,7 +39,7 @@ def settle_folder(
     Raises:
         AutopruneError: The dense model's trial ended its process each time, see `settle_interrupted`.
     """
-    given_up = settle_interrupted(ledger, records, front, alive=alive)
+    given_up = settle_interrupted(ledger, records, problem, alive=alive)
     for number in given_up:
         folder.write_failure(number, attempts.GIVEN_UP)
         attempts.fail(ledger, number, attempts.GIVEN_UP)
@@ -49,7 +49,7 @@ def settle_folder(
 def settle_interrupted(
     ledger: Ledger,
     records: Sequence[CandidateRecord],
-    front: Front,
+    problem: Problem,
     *,
     alive: Collection[int] = (),
 ) -> list[int]:
@@ -60,7 +60,7 @@ def settle_interrupted(
     Args:
         ledger: Trials of the study.
         records: Stored candidates.
-        front: Their front.
+        problem: Objectives and limits of the study.
         alive: Numbers of trials that another worker is running.
 
     Returns:
@@ -70,7 +70,7 @@ def settle_interrupted(
         AutopruneError: The dense model's trial ended its process each time. It is queued again for the next start.
     """
     stored = {record.number: record for record in records}
-    limits = LimitCheck(problem=front.problem, dense=front.dense, limits=front.problem.limits)
+    limits = LimitCheck.of_search(records, problem)
     given_up = []
     running = [found for found in ledger.trials(TrialState.RUNNING) if found.number not in alive]
     several = sum(found.number not in stored for found in running) > 1
@@ -79,14 +79,12 @@ def settle_interrupted(
         if record is not None:
             ledger.tell(found.number, record, limits)
             continue
-        if several:
-            attempts.reset(ledger, found.number)
         hopeless = not several and attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
         if hopeless and origin_of(found) is not Origin.DENSE:
             given_up.append(found.number)
             continue
-        if hopeless:
-            attempts.reset(ledger, found.number)  # a user who starts the run again wants it tried
+        if several or hopeless:  # a user who starts the run again wants the dense model tried
+            attempts.reset(ledger, found.number)
         ledger.put_back(found.number)
         if hopeless:
             raise AutopruneError(attempts.dense_failed_message("the process ended in it each time"))

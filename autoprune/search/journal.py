@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
@@ -65,13 +65,12 @@ def open_ledger(
     Raises:
         StorageError: The journal cannot be read or written.
     """
-    front = Front.of(records, problem)
     source = JournalSource(
         records=records,
         problem=problem,
         trial_count=folder.trials_seen(),
         space=space,
-        excess=lambda record: front.excess(record, problem.limits),
+        excess=LimitCheck.of_search(records, problem).excess,
     )
     storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
     return source.ledger(storage)

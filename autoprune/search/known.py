@@ -7,7 +7,7 @@ from operator import is_
 
 from autoprune.front.front import Front
 from autoprune.front.limit_check import LimitCheck
-from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.search import duplicates
 from autoprune.structure.topology import Topology
@@ -78,7 +78,7 @@ class Known:
     @property
     def limits(self) -> LimitCheck:
         """Limits of the search, and the dense model to which they refer."""
-        return LimitCheck(problem=self._problem, dense=dense_record(self._records), limits=self._problem.limits)
+        return LimitCheck.of_search(self._records, self._problem)
 
     def _follow(self) -> None:
         """Index what has changed."""

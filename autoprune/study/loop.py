@@ -97,7 +97,7 @@ class Loop:
         """Run trials until a reason to end; return the reason."""
         ledger = self._setup.ledger
         arrived = Results(self._folder).numbers()
-        for number in settle_folder(self._folder, ledger, self._records, self._front(), alive=arrived):
+        for number in settle_folder(self._folder, ledger, self._records, self._setup.problem, alive=arrived):
             self._report("trial", failed=f"trial {number}: {attempts.GIVEN_UP}")
         if self._settings.storage.collect_garbage:  # a killed run may have stored a candidate without doing this
             remove_useless_weights(self._folder, self._records, self._front())

@@ -23,7 +23,7 @@ from autoprune.search.search import Search
 from autoprune.search.state import Model
 from tests.slow import slow
 from tests.unit.search import synthetic
-from tests.unit.search.synthetic import front_of, model, run, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, model, run, run_trial, settings
 from tests.unit.search.test_backend import finish, quality, structure
 from tests.unit.search.test_backend import settings as backend_settings
 
@@ -49,7 +49,7 @@ def test_a_plan_without_memory_is_told_its_costs_the_worst_quality_and_a_violate
     assert list(search.records) == records
     assert search.front().members == front.members
     assert not search.pending
-    assert settle_interrupted(search.state.ledger, records, front_of(records)) == []
+    assert settle_interrupted(search.state.ledger, records, PROBLEM) == []
     assert asked(search).number == proposal.number + 1
 
 
@@ -141,7 +141,7 @@ def test_attempts_that_workers_had_count_after_a_resume() -> None:
     proposal = asked(search)
     assert search.retry(proposal.number)
     ledger, records = search.state.ledger, list(search.records)
-    assert settle_interrupted(ledger, records, front_of(records)) == []
+    assert settle_interrupted(ledger, records, PROBLEM) == []
     again = Search(model(), settings(), ledger=ledger, records=records)
     assert asked(again).number == proposal.number
     assert not again.retry(proposal.number)

@@ -22,7 +22,7 @@ from autoprune.search.state import Model
 from tests.settings import space_of
 from tests.slow import slow
 from tests.unit.search import synthetic
-from tests.unit.search.synthetic import PROBLEM, front_of, model, run, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, model, run, run_trial, settings
 
 
 def ledger() -> Ledger:
@@ -73,7 +73,7 @@ def test_killed_after_every_ask_and_every_tell_it_proposes_the_same(sampler: str
     found = []
     while len(found) < count:
         for _ in range(2):  # the process dies after the first ask, and after the tell below
-            assert not settle_interrupted(trials, records, front_of(records))
+            assert not settle_interrupted(trials, records, PROBLEM)
             search = Search(model(), chosen, ledger=trials, records=records)
             proposal = search.ask()
             assert proposal is not None
@@ -100,7 +100,7 @@ def test_a_result_that_was_stored_and_not_told_is_told() -> None:
 
     with pytest.raises(KilledError):
         search.tell(proposal, run_trial(search, proposal), dying)
-    assert settle_interrupted(trials, stored, front_of(stored)) == []
+    assert settle_interrupted(trials, stored, PROBLEM) == []
     assert trials.trials()[proposal.number].state == TrialState.COMPLETE
     again = Search(model(), chosen, ledger=trials, records=stored).ask()
     assert again is not None
@@ -113,7 +113,7 @@ def test_what_another_worker_runs_is_left_alone() -> None:
     run(search, 5)
     out = [search.ask() for _ in range(3)]
     numbers = [proposal.number for proposal in out if proposal is not None]
-    settle_interrupted(trials, records, front_of(records), alive=numbers[:2])
+    settle_interrupted(trials, records, PROBLEM, alive=numbers[:2])
     states = [trials.trials()[number].state for number in numbers]
     assert states == [TrialState.RUNNING, TrialState.RUNNING, TrialState.WAITING]
 
@@ -226,7 +226,7 @@ def test_nothing_is_stopped_that_may_be_good_at_a_further_metric() -> None:
 def test_a_dense_model_that_kills_its_process_stops_the_run() -> None:
     chosen, trials = settings(), ledger()
     for _ in range(3):
-        settle_interrupted(trials, [], front_of([]))
+        settle_interrupted(trials, [], PROBLEM)
         Search(model(), chosen, ledger=trials).ask()
     with pytest.raises(AutopruneError, match="dense model's own trial failed 3 times"):
-        settle_interrupted(trials, [], front_of([]))
+        settle_interrupted(trials, [], PROBLEM)

@@ -24,7 +24,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 from autoprune.search.storage import JOURNAL, open_journal
 from tests.slow import slow
-from tests.unit.search.synthetic import PROBLEM, front_of, model, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, model, run_trial, settings
 from tests.unit.search.test_search import told
 
 SAMPLERS = ("tpe", "qmc", *(slow(name) for name in ("evolution", "nsga2", "nsga3", "random")))
@@ -41,7 +41,7 @@ def misled() -> Model:
 def opened(folder: Path, chosen: StudySettings, records: list[CandidateRecord]) -> Search:
     """The search of a process that starts."""
     ledger = Ledger.of(open_journal(folder), PROBLEM)
-    assert settle_interrupted(ledger, records, front_of(records)) == []
+    assert settle_interrupted(ledger, records, PROBLEM) == []
     return Search(misled(), chosen, ledger=ledger, records=records)
 
 
