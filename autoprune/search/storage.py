@@ -43,8 +43,7 @@ def open_journal(
     try:
         path.touch()
         with lock:
-            _cut_unfinished(path)
-            data = path.read_bytes()
+            data = _cut_unfinished(path)
         # Optuna takes an invalid last line for one that is being written, and fails on the next.
         last = data.rstrip(b"\n").rpartition(b"\n")[2]
         found = _loaded(path, lock, is_right) if _sound(last) == last else None
@@ -145,10 +144,11 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cut_unfinished(path: Path) -> None:
-    """Cut off what a killed process had begun to write: the half line that others would follow, and its transaction."""
+def _cut_unfinished(path: Path) -> bytes:
+    """Cut off the half line of a killed process, which others would follow, and its transaction; return the rest."""
     data = path.read_bytes()
     length = finished_length(data)
     if length < len(data):
         with path.open("rb+") as file:
             file.truncate(length)
+    return data[:length]
