@@ -64,10 +64,10 @@ class JournalFile(BaseJournalBackend):
         Raises:
             StorageError: They cannot be written.
         """
-        if self._pending is None:
-            self._append(logs)
-            return
-        self._pending += logs
+        if self._pending is not None:
+            self._pending += logs
+        elif not self._append(logs):
+            return  # the reader finds them in the file, behind those of another process
         self._own.extend(json.loads(json.dumps(log)) for log in logs)
 
     @property
@@ -93,7 +93,7 @@ class JournalFile(BaseJournalBackend):
         """
         logs, self._pending = self._pending or [], None
         if logs:
-            self._append(logs, given=True)
+            self._append(logs, handed_out=True)
 
     def cancel(self) -> None:
         """Forget the lines since `begin`. Readers have to read anew."""
@@ -117,12 +117,15 @@ class JournalFile(BaseJournalBackend):
                 if self._read_count > first:
                     yield found
 
-    def _append(self, logs: list[dict[str, object]], *, given: bool = False) -> None:
-        """Append lines under the lock. given: they were handed out already, as if they were written."""
+    def _append(self, logs: list[dict[str, object]], *, handed_out: bool = False) -> bool:
+        """Append lines under the lock, and return whether all lines before them are known.
+
+        handed_out: readers have them already, so that those of another process may not come before them.
+        """
         try:
             with self._lock, self._path.open("ab", buffering=0) as file:  # no unwritten rest may follow on closing
-                alone = os.fstat(file.fileno()).st_size == self._known_bytes and (given or not self._own)
-                if given and not alone:
+                alone = os.fstat(file.fileno()).st_size == self._known_bytes
+                if handed_out and not alone:
                     raise StorageError(f"Another process wrote to {self._path} meanwhile. Run a study by one process.")
                 lines = _lines(logs, alone=alone)
                 _write(file, lines, wait=any("state" in log for log in logs))
@@ -130,7 +133,7 @@ class JournalFile(BaseJournalBackend):
             raise StorageError(cannot_write(self._path, error)) from error
         if alone:
             self._known_bytes += len(lines)
-            self._own.extend(() if given else (json.loads(json.dumps(log)) for log in logs))
+        return alone
 
 
 class RunStorage(JournalStorage):
