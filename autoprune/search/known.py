@@ -16,7 +16,7 @@ from autoprune.structure.topology import Topology
 class Known:
     """Index of a list of candidates that grows in place, and in which others may replace a record.
 
-    The list is compared with what was indexed on each use, and only records that differ are indexed anew.
+    On each use the list is compared with the indexed records, and only those that differ are indexed anew.
 
     Args:
         records: Finished candidates, in the order of their numbers.
@@ -26,7 +26,6 @@ class Known:
 
     def __init__(self, records: list[CandidateRecord], topology: Topology, problem: Problem) -> None:
         self._records, self._topology, self._problem = records, topology, problem
-        self._seen: tuple[CandidateRecord, ...] = ()
         self._by_number: dict[int, CandidateRecord] = {}
         self._by_key: dict[object, list[CandidateRecord]] = {}
         self._front: Front | None = None
@@ -72,7 +71,7 @@ class Known:
         """Return the front of all candidates, computed once for each state of the list."""
         self._follow()
         if self._front is None:
-            self._front = Front.of(self._seen, self._problem)
+            self._front = Front.of(self._records, self._problem)
         return self._front
 
     @property
@@ -82,13 +81,14 @@ class Known:
 
     def _follow(self) -> None:
         """Index what has changed."""
-        if len(self._records) == len(self._seen) and all(map(is_, self._records, self._seen)):
+        indexed = self._by_number.values()
+        if len(self._records) == len(indexed) and all(map(is_, self._records, indexed)):
             return
         now = {record.number: record for record in self._records}
-        for record in self._seen:
+        for record in indexed:
             if now.get(record.number) is not record:
                 self._by_key[duplicates.key_of(record, self._topology)].remove(record)
         for number, record in now.items():
             if self._by_number.get(number) is not record:
                 self._by_key.setdefault(duplicates.key_of(record, self._topology), []).append(record)
-        self._seen, self._by_number, self._front = tuple(self._records), now, None
+        self._by_number, self._front = now, None
