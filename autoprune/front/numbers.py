@@ -35,7 +35,6 @@ class Numbers:
 
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
-        self._found: dict[tuple[str, str], np.ndarray] = {}
         self._kept: dict[str, object] = {}
         self._places = {record.number: place for place, record in enumerate(self.records)}
 
@@ -159,6 +158,4 @@ class Numbers:
         return cast("T", self._kept[key])
 
     def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
-        if (kind, name) not in self._found:
-            self._found[kind, name] = np.array(work_out(), dtype=np.float64)
-        return self._found[kind, name]
+        return self.once(f"{kind} {name}", lambda: np.array(work_out(), dtype=np.float64))
