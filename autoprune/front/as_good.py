@@ -42,11 +42,11 @@ def find_as_good(
         Position of a candidate -> position of the best non-dominated one that it is as good as.
     """
     noisy, found = _Noisy.of(problem), {}
-    front, independent = np.flatnonzero(strict), noisy.independent(records)
+    front = np.flatnonzero(strict)
     for here, rivals, gains, unclear in _not_surely_beaten(records, points, strict, in_doubt, noisy):
         if not len(rivals):  # doubts are not transitive: what dominates it is dominated by a member that does not
             continue
-        if not independent and unclear.any():
+        if unclear.any():
             others = [records[rival].search for rival in rivals[unclear].tolist()]
             noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
             if (gains[unclear] >= quantile() * np.stack(noise, axis=1)).all(axis=1).any():
@@ -88,11 +88,11 @@ def _not_surely_beaten(
     """List the dominated candidates that no member beats by more than any error of their difference: few of them.
 
     Each comes with the members that cost no more, their gains [members, metrics], and whether only the exact error of
-    the difference can tell if such a member beats it.
+    the difference can tell if such a member beats it: never where noise is independent, whose bound is exact.
     """
     errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
-    members = [records[place].search for place in np.flatnonzero(strict).tolist()]
     front, columns = np.flatnonzero(strict), np.array(noisy.columns, dtype=np.int64)
+    members = [records[place].search for place in front.tolist()]
     dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
     independent = noisy.independent(records)
     for start in range(0, len(dominated), _AT_ONCE):
