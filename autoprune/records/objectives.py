@@ -232,13 +232,11 @@ class Objective:
         """
         if self.compared is None:
             return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
-        compared = [self.comparison(record.search) for record in records]
-        noise = typical_noise(compared)
+        noise = self.noise(records)
         measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
         networks = architectures(records)
-        for record, network, found in zip(records, networks, compared, strict=True):
-            if found is not None and record.origin is Origin.DENSE:
-                found = found.with_itself
+        for record, network in zip(records, networks, strict=True):
+            found = self.against_dense(record)
             if found is not None and found.trusted:
                 kind = predicted if found.predicted else measured
                 kind[network].append(self.loss(found.ratio))
