@@ -20,6 +20,21 @@ class Work:
     trained: int = 0
     shared: int = 0
 
+    @classmethod
+    def of_counts(cls, counts: tuple[int, int, int]) -> Work:
+        """Read what `counts` gave.
+
+        Args:
+            counts: The three numbers.
+        """
+        forward, trained, shared = counts
+        return cls(forward=forward, trained=trained, shared=shared)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers in the order of the attributes, as files hold them."""
+        return self.forward, self.trained, self.shared
+
     def __add__(self, other: Work) -> Work:
         return Work(
             forward=self.forward + other.forward,

@@ -59,7 +59,7 @@ class Proposal:
             gone=tuple(sorted(plan.gone)),
             start_from=self.start_from,
             rungs=self.rungs,
-            work=(self.work.forward, self.work.trained, self.work.shared),
+            work=self.work.counts,
         )
         return json.dumps(to_plain(data))
 
@@ -77,7 +77,6 @@ class Proposal:
             StorageError: For text that is none, or that a later version wrote.
         """
         one = from_plain(_Stored, parse(text, "a proposal"), "a proposal")
-        forward, trained, shared = one.work
         return cls(
             number=one.number,
             origin=one.origin,
@@ -86,7 +85,7 @@ class Proposal:
             ),
             start_from=one.start_from,
             rungs=one.rungs,
-            work=Work(forward=forward, trained=trained, shared=shared),
+            work=Work.of_counts(one.work),
         )
 
 
@@ -138,7 +137,7 @@ class Result:
             measurement=self.measurement,
             groups=None if self.kept is None else self.kept.groups,
             dropped=() if self.kept is None else self.kept.dropped,
-            work=(self.work.forward, self.work.trained, self.work.shared),
+            work=self.work.counts,
             seconds=self.seconds,
             note=self.note,
             rungs=self.rungs,
@@ -161,11 +160,10 @@ class Result:
             StorageError: For text that is none, or that a later version wrote.
         """
         one = from_plain(_StoredResult, parse(text, where), where)
-        forward, trained, shared = one.work
         return cls(
             measurement=one.measurement,
             kept=None if one.groups is None else KeptChannels(groups=one.groups, dropped=one.dropped),
-            work=Work(forward=forward, trained=trained, shared=shared),
+            work=Work.of_counts(one.work),
             seconds=one.seconds,
             note=one.note,
             rungs=one.rungs,
