@@ -110,6 +110,12 @@ def run_trial(search: Search, proposal: Proposal, failing: float = 0.0) -> Outco
     return Result(measurement=measurement, rungs=tuple(rungs), fidelity=fidelity, work=Work(trained=trained))
 
 
+def asked(search: Search) -> Proposal:
+    proposal = search.ask()
+    assert proposal is not None
+    return proposal
+
+
 def run(search: Search, proposals: int, *, out: int = 1, failing: float = 0.0, seed: int = 0) -> list[Proposal]:
     """Ask and tell, with as many proposals out at once, which end in any order."""
     order, asked, waiting = random.Random(seed), [], []

@@ -18,20 +18,13 @@ from autoprune.search.doctor import examine
 from autoprune.search.interrupted import settle_interrupted
 from autoprune.search.ledger import OUT_OF_MEMORY
 from autoprune.search.optuna_export import export_to_optuna
-from autoprune.search.proposal import Proposal
 from autoprune.search.search import Search
 from autoprune.search.state import Model
 from tests.slow import slow
 from tests.unit.search import synthetic
-from tests.unit.search.synthetic import PROBLEM, model, run, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, asked, model, run, run_trial, settings
 from tests.unit.search.test_backend import finish, quality, structure
 from tests.unit.search.test_backend import settings as backend_settings
-
-
-def asked(search: Search) -> Proposal:
-    proposal = search.ask()
-    assert proposal is not None
-    return proposal
 
 
 def test_a_plan_without_memory_is_told_its_costs_the_worst_quality_and_a_violated_constraint() -> None:

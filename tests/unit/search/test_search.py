@@ -22,7 +22,7 @@ from autoprune.search.state import Model
 from tests.settings import space_of
 from tests.slow import slow
 from tests.unit.search import synthetic
-from tests.unit.search.synthetic import PROBLEM, model, run, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, asked, model, run, run_trial, settings
 
 
 def ledger() -> Ledger:
@@ -75,8 +75,7 @@ def test_killed_after_every_ask_and_every_tell_it_proposes_the_same(sampler: str
         for _ in range(2):  # the process dies after the first ask, and after the tell below
             assert not settle_interrupted(trials, records, PROBLEM)
             search = Search(model(), chosen, ledger=trials, records=records)
-            proposal = search.ask()
-            assert proposal is not None
+            proposal = asked(search)
         search.tell(proposal, run_trial(search, proposal, 0.1))
         found.append(proposal)
     assert [told(proposal) for proposal in found] == [told(proposal) for proposal in unbroken]
@@ -86,8 +85,7 @@ def test_a_result_that_was_stored_and_not_told_is_told() -> None:
     chosen, trials, records = settings(trials=9), ledger(), []
     search = Search(model(), chosen, ledger=trials, records=records)
     run(search, 3)
-    proposal = search.ask()
-    assert proposal is not None
+    proposal = asked(search)
 
     class KilledError(Exception):
         """The process is gone."""
@@ -120,14 +118,12 @@ def test_what_another_worker_runs_is_left_alone() -> None:
 
 def test_nothing_is_proposed_before_the_dense_model_is_measured() -> None:
     search = Search(model(), settings())
-    first = search.ask()
-    assert first is not None
+    first = asked(search)
     assert first.origin is Origin.DENSE
     assert search.ask() is None
     assert Search(model(), settings(), ledger=search.state.ledger).ask() is None, "not in another process either"
     search.tell(first, Failure("no memory"))
-    again = search.ask()
-    assert again is not None
+    again = asked(search)
     assert again.number == first.number, "it is tried again"
     search.tell(again, run_trial(search, again))
     assert search.ask() is not None
@@ -213,13 +209,11 @@ def test_nothing_is_stopped_that_may_be_good_at_a_further_metric() -> None:
     further = replace(model(), problem=problem)
     for rule, rungs in (("front", ()), ("audit", settings().search.rungs)):
         search = Search(further, settings(early_stopping=rule, objectives=rows))
-        first = search.ask()
-        assert first is not None
+        first = asked(search)
         known = run_trial(search, first)
         assert isinstance(known, Result)
         search.tell(first, replace(known, measurement=replace(known.measurement, metrics={"recall": 0.5})))
-        following = search.ask()
-        assert following is not None
+        following = asked(search)
         assert following.rungs == rungs
 
 

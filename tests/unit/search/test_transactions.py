@@ -24,7 +24,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 from autoprune.search.storage import JOURNAL, open_journal
 from tests.slow import slow
-from tests.unit.search.synthetic import PROBLEM, model, run_trial, settings
+from tests.unit.search.synthetic import PROBLEM, asked, model, run, run_trial, settings
 from tests.unit.search.test_search import told
 
 SAMPLERS = ("tpe", "qmc", *(slow(name) for name in ("evolution", "nsga2", "nsga3", "random")))
@@ -60,31 +60,26 @@ def test_a_process_that_dies_between_two_lines_of_an_ask_asks_the_same_again(sam
     journal, cuts = tmp_path / "run" / JOURNAL, 0
     for number in range(32):
         before = journal.read_bytes()
-        proposal = search.ask()
-        assert proposal is not None
+        proposal = asked(search)
         for place in ends(before, journal.read_bytes()) if number in (0, 1, 9, 20, 31) else ():
             cut = tmp_path / f"{number}-{place}"
             cut.mkdir()
             (cut / JOURNAL).write_bytes(journal.read_bytes()[:place])
             again = opened(cut, chosen, list(records))
-            found = again.ask()
-            assert found is not None
+            found = asked(again)
             assert told(found) == told(proposal), (number, place)
             # It goes on the same, too: the result is told, and the next one asked for.
             again.tell(found, run_trial(again, found))
-            following = again.ask()
+            following = asked(again)
             cuts += 1
             whole = tmp_path / f"{number}-whole"
             if not whole.exists():
                 whole.mkdir()
                 (whole / JOURNAL).write_bytes(journal.read_bytes())
                 unbroken = opened(whole, chosen, list(records))
-                same = unbroken.ask()
-                assert same is not None
+                same = asked(unbroken)
                 unbroken.tell(same, run_trial(unbroken, same))
-                expected = unbroken.ask()
-            assert following is not None
-            assert expected is not None
+                expected = asked(unbroken)
             assert told(following) == told(expected), (number, place)
         search.tell(proposal, run_trial(search, proposal))
     assert cuts > 60
@@ -97,8 +92,7 @@ def test_what_sources_queue_is_queued_with_the_trial_that_takes_it(tmp_path: Pat
     queued = 0
     while len(records) < 24:
         before = (tmp_path / JOURNAL).read_bytes()
-        proposal = search.ask()
-        assert proposal is not None
+        proposal = asked(search)
         fresh = [json.loads(line) for line in (tmp_path / JOURNAL).read_bytes()[len(before) :].splitlines()]
         created = [line for line in fresh if line["op_code"] == 4]
         if len(created) > 1:  # solved allocations of the corrected scan
@@ -113,10 +107,7 @@ def test_what_sources_queue_is_queued_with_the_trial_that_takes_it(tmp_path: Pat
 def test_lines_are_those_of_optuna(tmp_path: Path) -> None:
     chosen, records = settings(trials=20), []
     search = opened(tmp_path, chosen, records)
-    for _ in range(12):
-        proposal = search.ask()
-        assert proposal is not None
-        search.tell(proposal, run_trial(search, proposal))
+    assert len(run(search, 12)) == 12
     search.ask()
     theirs = JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
     study = optuna.load_study(study_name="autoprune", storage=theirs)
@@ -140,10 +131,7 @@ class _BrokenSampler(BaseSampler):
 def test_an_ask_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     chosen, records = settings(trials=20), []
     search = opened(tmp_path, chosen, records)
-    for _ in range(5):
-        proposal = search.ask()
-        assert proposal is not None
-        search.tell(proposal, run_trial(search, proposal))
+    assert len(run(search, 5)) == 5
     before, trials = (tmp_path / JOURNAL).read_bytes(), search.state.ledger.trials()
     search._chosen = _BrokenSampler()
     with pytest.raises(AutopruneError, match="proposed no trial: ZeroDivisionError"):
@@ -151,18 +139,14 @@ def test_an_ask_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (tmp_path / JOURNAL).read_bytes() == before
     assert search.state.ledger.trials() == trials
     search._chosen = None
-    found = search.ask()
-    assert found is not None
+    found = asked(search)
     assert found.number == len(trials)
 
 
 def test_a_full_disk_in_the_middle_of_an_ask_and_of_a_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, records = settings(trials=20, sampler="qmc"), []
     search = opened(tmp_path, chosen, records)
-    for _ in range(6):
-        proposal = search.ask()
-        assert proposal is not None
-        search.tell(proposal, run_trial(search, proposal))
+    assert len(run(search, 6)) == 6
     before = (tmp_path / JOURNAL).read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -173,29 +157,25 @@ def test_a_full_disk_in_the_middle_of_an_ask_and_of_a_tell(tmp_path: Path, monke
         with pytest.raises(StorageError, match="No space left"):
             search.ask()
     assert (tmp_path / JOURNAL).read_bytes() == before
-    proposal = search.ask()  # free again, and the same process goes on
-    assert proposal is not None
-    asked = (tmp_path / JOURNAL).read_bytes()
+    proposal = asked(search)  # free again, and the same process goes on
+    written = (tmp_path / JOURNAL).read_bytes()
     outcome = run_trial(search, proposal)
     with monkeypatch.context() as patch:
         patch.setattr(journal_file, "_write", full)
         with pytest.raises(StorageError, match="No space left"):
             search.tell(proposal, outcome)
-    assert (tmp_path / JOURNAL).read_bytes() == asked
+    assert (tmp_path / JOURNAL).read_bytes() == written
     assert search.state.ledger.trials()[proposal.number].state is TrialState.RUNNING
     search.tell(proposal, outcome)
-    found = search.ask()
-    assert found is not None
+    found = asked(search)
     fresh = tmp_path / "fresh"
     fresh.mkdir()
-    (fresh / JOURNAL).write_bytes(asked)
+    (fresh / JOURNAL).write_bytes(written)
     again = opened(fresh, chosen, [one for one in records if one.number != proposal.number])
-    same = again.ask()
-    assert same is not None
+    same = asked(again)
     assert told(same) == told(proposal)
     again.tell(same, outcome)
-    following = again.ask()
-    assert following is not None
+    following = asked(again)
     assert told(following) == told(found)
 
 
