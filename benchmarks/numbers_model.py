@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.plan.resolved import ResolvedPlan
-from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.problem import DEFAULT_OBJECTIVES, Problem
 from autoprune.records.sensitivity import Sensitivity
@@ -92,10 +90,10 @@ class NumbersModel:
 
     def result(self, search: Search, proposal: Proposal) -> Result:
         """Run a trial to its end, or to the rung at which the search stops it."""
-        lost = self._lost(proposal.plan)
+        lost = self._lost(proposal.plan.widths)
         parent = next((one for one in search.records if one.number == proposal.start_from), None)
         inherited = 0.0 if parent is None else self._damage[parent.number]
-        before = 0.0 if parent is None else self._lost_of(parent)
+        before = 0.0 if parent is None else self._lost(parent.widths)
         damage, fidelity = inherited + _DAMAGE * max(lost - before, 0.0), 1.0
         rungs = []
         for share in proposal.rungs:
@@ -113,13 +111,7 @@ class NumbersModel:
             seconds={"cut": 0.1, "train": 0.05 * steps * fidelity, "evaluate": 0.5, "latency": 2.0, "store": 0.1},
         )
 
-    def _lost(self, plan: ResolvedPlan) -> float:
-        return self._lost_at(plan.widths)
-
-    def _lost_of(self, record: CandidateRecord) -> float:
-        return self._lost_at(record.widths)
-
-    def _lost_at(self, widths: Mapping[str, int]) -> float:
+    def _lost(self, widths: Mapping[str, int]) -> float:
         return sum(harm * math.log(self.topology.widths[name] / widths[name]) for name, harm in self._harm.items())
 
     def _quality(self, proposal: Proposal, lost: float) -> float:
