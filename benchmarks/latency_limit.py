@@ -1,6 +1,6 @@
 """Time anew, in another process, the model that a study with a limit of latency chooses.
 
-    python -m benchmarks.latency_limit [--networks resnet14,mobilenet,vit] [--share 0.6] [--trials 12] [--steps 60]
+    python -m benchmarks.latency_limit [--networks resnet14,mobilenet,vit] [--share 0.7] [--trials 16] [--steps 200]
 
 For each network of benchmarks/against a study script is written and run by the command line, with --limit
 max_latency_ms=X and --limit max_drop=0.01, where X is SHARE of the dense model's latency in ONNX Runtime on one thread
@@ -56,9 +56,9 @@ def task(network: str) -> autoprune.Task:
 
 def main(  # one option each
     networks: str = "resnet14,mobilenet,vit",
-    share: float = 0.6,
-    trials: int = 12,
-    steps: int = 60,
+    share: float = 0.7,
+    trials: int = 16,
+    steps: int = 200,
     again: Annotated[Path | None, typer.Option(hidden=True)] = None,
     candidate: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:

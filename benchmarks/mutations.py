@@ -133,8 +133,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="journal: a torn last line stays",
-        old="            _cut_torn_line(path)\n",
-        new="",
+        old='end, left = data.rfind(b"\\n") + 1, None',
+        new="end, left = len(data), None",
         tests=("tests/unit/study/test_study_resume.py", "tests/unit/study/test_journal.py"),
     ),
     Mutation(
@@ -157,8 +157,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="lineage: of equal parents the earlier one",
-        old="key=lambda record: (record.search.multiply_adds, -record.number), default=None",
-        new="key=lambda record: (record.search.multiply_adds, record.number), default=None",
+        old="fitting.sort(key=lambda record: (record.search.multiply_adds, -record.number))",
+        new="fitting.sort(key=lambda record: (record.search.multiply_adds, record.number))",
         tests=("tests/unit/study/test_lineage.py",),
     ),
     Mutation(
@@ -175,7 +175,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="early stopping: candidates of a user may be stopped",
-        old="        if not proposal.origin.is_stoppable:\n            return False\n",
+        old="    if not proposal.origin.is_stoppable:\n        return False\n",
         new="",
         tests=("tests/unit/search", "tests/unit/study/test_early_stopping.py"),
     ),
