@@ -73,6 +73,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.latency_coverage --load both
 	$(BIN)/python -m benchmarks.latency_coverage --repetitions 20
 	$(BIN)/python -m benchmarks.latency_model
+	$(BIN)/python -m benchmarks.latency_rounding
 	$(BIN)/python -m benchmarks.latency_front
 	$(BIN)/python -m benchmarks.latency_limit
 	$(BIN)/python -m benchmarks.chosen_drop

@@ -1,10 +1,9 @@
-"""How near the predicted latency is to the measured one, and whether rounding by the device profile is free.
+"""How near the predicted latency is to the measured one.
 
-    python -m benchmarks.latency_model [--network resnet14] [--held-out 40] [--pairs 12]
+    python -m benchmarks.latency_model [--network resnet14] [--held-out 40]
 
 For each network the device profile is made as a study makes it. Then models that it has not seen are timed in ONNX
-Runtime and compared with the prediction, and pairs of models: with any widths, and with these rounded up to the grain
-of the profile. A few minutes a network. Weights are random: latency does not depend on them.
+Runtime and compared with the prediction. A few minutes a network. Weights are random: latency does not depend on them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
 from autoprune.report.device import show_profile
-from autoprune.search.allocation.allowed_widths import AllowedWidths
 from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.allocation.timing_design import Cut, timing_design
 from autoprune.surgery.cut import cut
@@ -87,11 +85,6 @@ class Bench:
         blocks = tuple(block.name for block in self.request.topology.dropped(one.dropped))
         return KeptChannels(groups=groups, dropped=blocks)
 
-    def multiply_adds(self, one: Cut) -> int:
-        """The multiply-adds of a cut."""
-        kept = self.kept(one)
-        return self.request.topology.cost(kept.widths, kept.dropped).multiply_adds
-
     def time(self, one: Cut) -> Latency:
         """The latency of a cut."""
         return self.comparer.compare(cut(self.request.dense, self.request.topology, self.kept(one)))
@@ -131,37 +124,8 @@ def check_predictions(bench: Bench, count: int) -> None:
         )
 
 
-def check_rounding(bench: Bench, count: int) -> None:
-    """Print whether models with widths rounded to allowed ones are slower than those with any widths.
-
-    Rounded up they have more channels; rounded to the nearest ones about as many, which is nearer to equal accuracy.
-    """
-    table, grains = bench.profile.layers, bench.profile.grains
-    if set(grains.values()) == {1}:
-        print("Every width is as fast as its neighbours: nothing is rounded.")
-        return
-    allowed = AllowedWidths.of(table.least, [grains[name] for name in table.names], table.channels)
-    pairs = list(itertools.islice(timing_design(table, {}, seed=2), count))
-    before = [bench.time(one) for one in pairs]
-    for way, rounded in {"rounded up": allowed.up, "rounded to the nearest": allowed.nearest}.items():
-        ratios, work, slower = [], [], 0
-        for one, unrounded in zip(pairs, before, strict=True):
-            widths = rounded(np.array([one.widths[name] for name in table.names])).astype(int).tolist()
-            cut_to = Cut(widths=dict(zip(table.names, widths, strict=True)), dropped=one.dropped)
-            found = bench.time(cut_to)
-            ratios.append(found.ratio / unrounded.ratio)
-            work.append(bench.multiply_adds(cut_to) / bench.multiply_adds(one))
-            slower += found.ratio_low > unrounded.ratio_high
-        print(
-            f"{count} models with widths {way}: in the median {np.median(work):.2f} of the multiply-adds of the "
-            f"unrounded ones and {np.median(ratios):.2f} of their time, {max(ratios):.2f} at most; {slower} are slower "
-            "beyond the noise",
-            flush=True,
-        )
-
-
-def main(network: list[str] = list(NETWORKS), held_out: int = 40, pairs: int = 12) -> None:  # noqa: B006
-    """Make the profile of each network, and check its predictions and its rounding."""
+def main(network: list[str] = list(NETWORKS), held_out: int = 40) -> None:  # noqa: B006
+    """Make the profile of each network, and check its predictions."""
     torch.set_num_threads(1)
     print_machine()
     for name in network:
@@ -169,7 +133,6 @@ def main(network: list[str] = list(NETWORKS), held_out: int = 40, pairs: int = 1
         bench = Bench.of(name)
         show_profile(bench.profile)
         check_predictions(bench, held_out)
-        check_rounding(bench, pairs)
 
 
 if __name__ == "__main__":

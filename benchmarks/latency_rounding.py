@@ -54,7 +54,7 @@ class Rounded:
 
 
 def main(
-    network: list[str] = ["resnet14", "mobilenet", "vit"],  # noqa: B006  # typer's way to give several
+    network: list[str] = ["resnet14", "mobilenet", "plain", "vit"],  # noqa: B006  # typer's way to give several
     pairs: int = 10,
     images: int = 1,
     steps: int = 60,

@@ -171,7 +171,7 @@ MUTATIONS = (
         name="rounding: of two flips the worst one",
         old="nearest = int(np.argmin(np.abs(after)))",
         new="nearest = int(np.argmax(np.abs(after)))",
-        tests=("tests/conformance/test_spaces.py", "tests/unit/space", "tests/unit/sensitivity"),
+        tests=("tests/unit/sensitivity/test_rounding.py",),
     ),
     Mutation(
         name="early stopping: candidates of a user may be stopped",

@@ -107,18 +107,16 @@ class AllowedWidths:
         low, high = self.down(exact), self.up(exact)
         return np.where(exact - low <= high - exact, low, high)
 
-    def steps(self, widths: np.ndarray, groups: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def steps(self, widths: np.ndarray) -> np.ndarray:
         """Count the allowed widths below each width; fractions lie between two.
 
         Args:
             widths: Float [..., groups].
-            groups: Numbers of the groups that they are of; all in their order by default.
 
         Returns:
             Float [..., groups]: differences say how far widths are apart, however wide the steps of a group are.
         """
-        held = np.clip(widths, self.base[groups], self.top[groups]) + self._moved[groups]
-        return np.asarray(np.interp(held, self._all, np.arange(len(self._all))) - self._first[groups])
+        return np.asarray(np.interp(self._inside(widths), self._all, np.arange(len(self._all))) - self._first)
 
     def neighbours(self, widths: np.ndarray, group: int, reach: int) -> np.ndarray:
         """List the allowed widths of one group near its current one.

@@ -25,7 +25,9 @@ def round_to_budget(cost_model: CostModel, exact: np.ndarray, budget: float, all
 
     Widths are rounded to nearest; single groups and pairs are then rounded to the other side until the cost is right.
     If that does not reach the tolerance, all widths of up to five groups at a time are searched, each up to two steps
-    away, and again from there while the cost comes nearer. Of widths within the tolerance, the least changed are taken.
+    away and at most by a factor of two, and again from there while the cost comes nearer. Of widths within the
+    tolerance, the least changed are taken. A few groups with a coarse grain may have no such widths: a layer of one
+    channel in place of four would be a bad price for the last percent of the budget.
 
     Args:
         cost_model: Any cost.
@@ -97,23 +99,35 @@ def _searched(
 ) -> np.ndarray:
     """The best widths when all widths of a few groups are tried together. start: widths, budget."""
     widths, budget = start
-    tolerance = TOLERANCE * budget
+    tolerance, far = TOLERANCE * budget, _farthest(exact, allowed)
     for window in _windows(cost_model, widths, allowed):
         error = cost_model.share(widths) - budget
         if abs(error) <= tolerance:
             break
         choices = [allowed.neighbours(widths, group, _REACH) for group in window]
-        found = np.array(list(itertools.product(*choices)))
+        near = [own[_octaves(own, exact[group]) <= far[group]] for own, group in zip(choices, window, strict=True)]
+        found = np.array(list(itertools.product(*near)))
         rows = np.tile(widths, (len(found), 1))
         rows[:, window] = found
         part = cost_model.part(window)
         errors = np.abs(error + (part.cost(rows) - part.cost(widths)) / cost_model.dense)
-        apart = ((allowed.steps(found, window) - allowed.steps(exact)[window]) ** 2).sum(axis=1)
+        apart = (_octaves(found, exact[window]) ** 2).sum(axis=1)
         inside = errors <= tolerance * (1 - 1e-9)
         best = int(np.argmin(np.where(inside, apart, np.inf))) if inside.any() else int(np.argmin(errors))
         if errors[best] < abs(error):
             widths = rows[best]
     return widths
+
+
+def _farthest(exact: np.ndarray, allowed: AllowedWidths) -> np.ndarray:
+    """How far each group may be from its fractional width, in factors of two: one, or as far as those beside it."""
+    beside = np.maximum(_octaves(allowed.down(exact), exact), _octaves(allowed.up(exact), exact))
+    return np.asarray(np.maximum(beside, 1.0) + 1e-9)
+
+
+def _octaves(widths: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """By how many factors of two widths differ from fractional ones."""
+    return np.asarray(np.abs(np.log2(widths / exact)))
 
 
 def _windows(cost_model: CostModel, widths: np.ndarray, allowed: AllowedWidths) -> Iterator[np.ndarray]:

@@ -48,8 +48,8 @@ def test_a_plan_without_memory_is_told_its_costs_the_worst_quality_and_a_violate
 
 @pytest.mark.parametrize("sampler", ["tpe", slow("evolution")])
 def test_the_sampler_proposes_fewer_plans_without_memory(sampler: str) -> None:
-    def proposed(infeasible: bool) -> int:
-        chosen = settings(sampler=sampler, trials=100, polish=0.0, early_stopping="none")
+    def proposed(infeasible: bool, seed: int) -> int:
+        chosen = settings(sampler=sampler, trials=100, polish=0.0, early_stopping="none", seed=seed)
         search, without = Search(model(), chosen), 0
         for number in range(100):
             proposal = asked(search)
@@ -61,7 +61,8 @@ def test_the_sampler_proposes_fewer_plans_without_memory(sampler: str) -> None:
                 search.tell(proposal, run_trial(search, proposal))
         return without
 
-    assert proposed(True) < 0.6 * proposed(False)
+    seeds = (1, 2)  # how many a single study proposes is much luck
+    assert sum(proposed(True, seed) for seed in seeds) < 0.6 * sum(proposed(False, seed) for seed in seeds)
 
 
 def test_nothing_is_made_up_for_the_dense_model_or_where_a_cost_is_unknown() -> None:

@@ -50,19 +50,26 @@ def is_allowed(widths: np.ndarray, allowed: AllowedWidths) -> bool:
     return bool((inside & (allowed.nearest(widths) == widths) & (allowed.steps(widths) % 1 == 0)).all())
 
 
+def is_near(widths: np.ndarray, exact: np.ndarray, allowed: AllowedWidths) -> np.ndarray:
+    """Whether each group is off by a factor of two at most, or is beside its fractional width, [..., groups]."""
+    beside = (widths == allowed.down(exact)) | (widths == allowed.up(exact))
+    return np.asarray(beside | ((widths <= 2 * exact) & (exact <= 2 * widths)))
+
+
 def neighbourhood(exact: np.ndarray, allowed: AllowedWidths) -> np.ndarray:
-    """All allowed widths from one step below to one step above the two that each lies between."""
+    """All near widths from one step below to one step above the two that each lies between."""
     choices = []
     for group, (low, high) in enumerate(zip(allowed.down(exact), allowed.up(exact), strict=True)):
         rows = [allowed.neighbours(np.where(np.arange(len(exact)) == group, w, exact), group, 1) for w in (low, high)]
         choices.append(np.unique(np.concatenate(rows)))
-    return np.array(list(itertools.product(*choices)))
+    every = np.array(list(itertools.product(*choices)))
+    return np.asarray(every[is_near(every, exact, allowed).all(axis=1)])
 
 
 @settings(max_examples=300, deadline=None)
 @given(problem=problems())
 def test_a_solution_nearby_is_found(problem: tuple[CostModel, np.ndarray, float, AllowedWidths]) -> None:
-    """Against brute force: where any widths near the scaled ones cost within a percent, such are found."""
+    """Against brute force: where any near widths cost within a percent, such are found, and others never are."""
     model, shape, budget, allowed = problem
     exact = fractional_widths(model, shape, budget, allowed)
     widths = round_to_budget(model, exact, budget, allowed)
@@ -70,6 +77,7 @@ def test_a_solution_nearby_is_found(problem: tuple[CostModel, np.ndarray, float,
     error = abs(model.share(widths) - budget)
     nearest = np.abs(model.shares(neighbourhood(exact, allowed)) - budget).min()
     assert error <= TOLERANCE * budget or error <= nearest + 1e-9
+    assert is_near(widths, exact, allowed).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -100,6 +108,23 @@ def test_widths_that_cost_just_the_budget_stay() -> None:
     for seed in range(20):
         near = widths + np.random.default_rng(seed).uniform(-0.3, 0.3, len(widths))
         assert (round_to_budget(model, near, model.share(widths), allowed) == widths).all()
+
+
+def test_where_one_group_rounded_to_its_other_side_costs_the_budget_no_other_is() -> None:
+    model, random, cases = CostModel(resnet(), "multiply_adds"), np.random.default_rng(0), 0
+    allowed = allowed_for(model, 1)
+    for _ in range(300):
+        exact = np.maximum(model.channels * random.uniform(0.2, 0.9, len(model.channels)), 2.0)
+        nearest, budget = allowed.nearest(exact), model.share(exact)
+        others = np.where(np.eye(len(exact)) > 0, allowed.down(exact) + allowed.up(exact) - nearest, nearest)
+        errors = np.abs(model.shares(others) - budget)
+        if errors.min() > 0.001 * budget or abs(model.share(nearest) - budget) <= 0.003 * budget:
+            continue
+        cases += 1
+        widths = round_to_budget(model, exact, budget, allowed)
+        assert (widths != nearest).sum() == 1
+        assert abs(model.share(widths) - budget) == pytest.approx(errors.min(), abs=1e-12)
+    assert cases > 20
 
 
 def test_what_is_allowed_and_near() -> None:
