@@ -30,7 +30,7 @@ def find_doubts(records: Sequence[CandidateRecord], problem: Problem) -> np.ndar
     rows = problem.rows
     found = np.zeros((len(records), len(rows)), dtype=bool)
     for column, objective in enumerate(rows):
-        if objective.is_timed:  # nothing else is compared with dense
+        if objective.is_compared:  # nothing else is compared with dense
             found[:, column] = [in_doubt(record, objective) for record in records]
     return found
 

@@ -228,7 +228,7 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
         if _unknown(numbers, check, name)[every].all():
             in_doubt = bool(np.isfinite(numbers.shown(name)[every]).any())
             got, remedy = ("only numbers in doubt", _BUSY) if in_doubt else ("no measurement", "")
-            if check.problem.objective(name).is_timed and not in_doubt:
+            if check.problem.objective(name).is_compared and not in_doubt:
                 remedy = "measure.latency_rounds says how often; 0 leaves it out."
             return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
     nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]

@@ -126,7 +126,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
 def _latency(front: Front) -> list[tuple[str, bool]]:
     """Tell for each latency profile whether members are faster: latency need not follow multiply-adds."""
-    return [line for cost in front.problem.costs.values() if cost.is_timed for line in _by_the_clock(front, cost)]
+    return [line for cost in front.problem.costs.values() if cost.is_compared for line in _by_the_clock(front, cost)]
 
 
 def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:

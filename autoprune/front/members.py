@@ -63,7 +63,7 @@ def volume_points(
     complete = np.array([not record.stopped for record in records])
     points[complete] = problem.losses([record for record in records if not record.stopped], (QUALITY, cost))
     objective = problem.objective(cost)
-    points[:, 1] /= 1.0 if objective.is_timed else objective.value(dense.search)
+    points[:, 1] /= 1.0 if objective.is_compared else objective.value(dense.search)
     finite = points[np.isfinite(points).all(axis=1), 0]
     worst = float(finite.max(initial=-np.inf))
     if worst_quality is not None:

@@ -43,9 +43,9 @@ class Quantity:
     objective: Objective | None = None
 
     @property
-    def is_timed(self) -> bool:
+    def is_compared(self) -> bool:
         """Whether it is measured in turn with the dense model."""
-        return self.objective is not None and self.objective.is_timed
+        return self.objective is not None and self.objective.is_compared
 
     def values(self, front: Front, split: str = "search") -> np.ndarray:
         """Collect the numbers of all candidates.
@@ -82,7 +82,7 @@ class Quantity:
         if self.name == QUALITY:
             errors = [0.0 if one is None else one.quality_error for one in _all(front.records, split)]
             return INTERVAL * np.array(errors), INTERVAL * np.array(errors)
-        if self.objective is None or not self.is_timed:
+        if self.objective is None or not self.is_compared:
             return None
         reach = np.zeros((2, len(front.records)))
         for place, (one, value) in enumerate(zip(_all(front.records, split), self.values(front, split), strict=True)):

@@ -231,7 +231,7 @@ def _cost(cost: Objective) -> Iterator[Column]:
             text=lambda record, dense: share_text(cost, record, dense),
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
-    if cost.is_timed:
+    if cost.is_compared:
         yield _compared(f"{cost.title} / dense", cost.derived, cost.comparison)
 
 

@@ -92,7 +92,7 @@ class Objective:
         return self.kind != "quality"
 
     @property
-    def is_timed(self) -> bool:
+    def is_compared(self) -> bool:
         """Whether it is measured in turn with the dense model."""
         return self.compared is not None
 

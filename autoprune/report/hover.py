@@ -50,7 +50,7 @@ def hover_lines(front: Front, record: CandidateRecord) -> list[str]:
         gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
         noise = INTERVAL * front.numbers.dense_errors[front.numbers.places([record])].item()
         lines.append(f"{signed_text(front.problem.quality.change(gain))} against dense; up to {noise:.4f} is noise")
-    costs = [cost for name, cost in front.problem.costs.items() if name in _SHARES or cost.is_timed]
+    costs = [cost for name, cost in front.problem.costs.items() if name in _SHARES or cost.is_compared]
     costs += [cost for cost in front.problem.rows if cost.is_cost and cost not in costs]
     return lines + [text for cost in costs if (text := _cost(cost, record, dense))]
 

@@ -129,7 +129,7 @@ def _matches(trial: FrozenTrial, record: CandidateRecord, problem: Problem) -> b
         return False
     if trial.state == TrialState.COMPLETE:
         pairs = zip(problem.rows, trial.values, values_of(record, problem), strict=True)
-        return all(told == value for objective, told, value in pairs if not objective.is_timed)
+        return all(told == value for objective, told, value in pairs if not objective.is_compared)
     return trial.state in (TrialState.RUNNING, TrialState.FAIL)
 
 

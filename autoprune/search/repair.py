@@ -38,7 +38,7 @@ def shrink_to_limits(
     if not limited:
         return plan
 
-    timed = tuple(name for name in limited if check.problem.costs[name].is_timed)
+    timed = tuple(name for name in limited if check.problem.costs[name].is_compared)
     margins = {name: 1.0 + model.error_of(name) for name in limited}
 
     def fits(tried: ResolvedPlan) -> bool:

@@ -372,7 +372,7 @@ def _of_union(text: str, kinds: tuple[object, ...]) -> object:
 def _checks(settings: StudySettings) -> Iterator[FieldCheck]:
     objectives, search = settings.objectives, settings.search
     different = len(set(objectives)) == len(objectives) >= 2 and QUALITY in objectives
-    timed = [name for name in objectives if (cost := find_cost(name)) is not None and cost.is_timed]
+    timed = [name for name in objectives if (cost := find_cost(name)) is not None and cost.is_compared]
     measured = not timed or settings.measure.latency_rounds != 0
     rising = all(a < b for a, b in itertools.pairwise(search.rungs))
     yield different, "objectives", "be 'quality' and one or more different others", objectives

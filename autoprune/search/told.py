@@ -143,12 +143,12 @@ class Numbers:
         """
         raise_all("the numbers of a trial", [*self._faults(problem)])
         known = problem.costs
-        plain = {name: _number(told) for name, told in self.costs.items() if not known[name].is_timed}
+        plain = {name: _number(told) for name, told in self.costs.items() if not known[name].is_compared}
         parts = {name: round(plain[name]) for name in STRUCTURE_COSTS if name in plain}
         parameters = parts.get("parameters", expected.parameters)
         nonzero = round(plain.get("nonzero_parameters", parameters))
         rest = {name: number for name, number in plain.items() if name not in _COUNTS}
-        timed = {name: told for name, told in self.costs.items() if known[name].is_timed}
+        timed = {name: told for name, told in self.costs.items() if known[name].is_compared}
         return replace(
             expected,
             quality=float(self.quality),
@@ -172,7 +172,7 @@ class Numbers:
         if not (_is_number(self.quality_error) and self.quality_error >= 0):
             yield error_message("quality_error", "be a finite number >= 0", shorten(repr(self.quality_error)))
         for name, told in self.costs.items():
-            yield from _faults_of_cost(name, told, timed=known[name].is_timed)
+            yield from _faults_of_cost(name, told, timed=known[name].is_compared)
         for name, value in self.metrics.items():
             if not _is_number(value):
                 yield error_message(f"the metric {name}", "be a finite number", shorten(repr(value)))

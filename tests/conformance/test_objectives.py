@@ -88,7 +88,7 @@ def test_a_cost_is_a_limit_and_a_share(name: str) -> None:
 
 
 def test_every_further_cost_has_its_measurer() -> None:
-    untimed = {name for name, cost in COSTS.items() if not cost.is_timed}
+    untimed = {name for name, cost in COSTS.items() if not cost.is_compared}
     assert {name for name in untimed if not hasattr(Measurement, name)} == {*MEASURERS}
 
 

@@ -98,11 +98,10 @@ def _prepare(
         for _ in range(_WARM_UP):
             run()
         torch.cuda.synchronize()
-        return Loaded(run=run, device_ms=lambda: _timed(run))
+        return Loaded(run=lambda: _finished(run), device_ms=lambda: _timed(run))
 
     def outputs() -> list[Tensor]:
         got = tensors_of(load().run())
-        torch.cuda.synchronize()
         return [tensor.clone() for tensor in got]
 
     try:
@@ -110,6 +109,12 @@ def _prepare(
     except Exception as error:  # the user's model may raise anything
         raise BackendError(f"it does not run on the GPU: {describe_exception(error, 300)}") from error
     return Prepared(load=load, outputs=outputs)
+
+
+def _finished(run: Callable[[], object]) -> object:
+    got = run()
+    torch.cuda.synchronize()
+    return got
 
 
 def _timed(run: Callable[[], object]) -> list[float]:

@@ -30,12 +30,16 @@ class Counters:
         stalled: Seconds in which some task of the machine waited for a processor.
         throttled: Times that the processor was slowed down or the container was stopped.
         running: Tasks of the machine that run or want to, at the moment.
+        busy: Processor seconds of all processes of the machine.
+        own: Processor seconds of this process.
     """
 
     switches: int = 0
     stalled: float = 0.0
     throttled: int = 0
     running: int = 0
+    busy: float = 0.0
+    own: float = 0.0
 
 
 def read_counters() -> Counters:
@@ -45,7 +49,12 @@ def read_counters() -> Counters:
         The counters; 0 for what cannot be read.
     """
     return Counters(
-        switches=_switches(), stalled=_stalled_seconds(), throttled=_throttlings(), running=_running_tasks()
+        switches=_switches(),
+        stalled=_stalled_seconds(),
+        throttled=_throttlings(),
+        running=_running_tasks(),
+        busy=_busy_seconds(),
+        own=time.process_time(),
     )
 
 
@@ -74,21 +83,27 @@ class HostWatch:
 
     Attributes:
         host: The machine.
+        counts_all: Whether the work of other processes is measured, too, also on other processors.
         seconds: Wall seconds of the bursts.
         switches: Times that the thread had to give way.
         stalled: Seconds in which some task waited for a processor.
         throttled: Times that the processor was throttled.
         crowded: Bursts that began with more running tasks than processors.
         bursts: Number of bursts.
+        busy: Processor seconds of all processes.
+        own: Processor seconds of this process.
     """
 
     host: Host
+    counts_all: bool = False
     seconds: float = 0.0
     switches: int = 0
     stalled: float = 0.0
     throttled: int = 0
     crowded: int = 0
     bursts: int = 0
+    busy: float = 0.0
+    own: float = 0.0
 
     @contextmanager
     def burst(self) -> Iterator[None]:
@@ -108,6 +123,8 @@ class HostWatch:
             self.switches += after.switches - before.switches
             self.stalled += after.stalled - before.stalled
             self.throttled += after.throttled - before.throttled
+            self.busy += after.busy - before.busy
+            self.own += after.own - before.own
 
     def is_hopeless(self, waiting: float | None, seconds: float) -> bool:
         """Tell whether a measurement stays doubtful, even if the machine is quiet from now on.
@@ -122,6 +139,7 @@ class HostWatch:
         longer = replace(self, seconds=self.seconds + seconds)
         share = self.seconds / max(longer.seconds, 1e-9)
         longer.bursts = math.ceil(self.bursts / max(share, 1e-9))
+        longer.own, longer.busy = self.own / max(share, 1e-9), self.busy + self.own * (1 / max(share, 1e-9) - 1)
         return any(longer.doubts(None if waiting is None else waiting * share))
 
     def doubts(self, waiting: float | None) -> Iterator[str]:
@@ -141,6 +159,10 @@ class HostWatch:
             yield f"Tasks waited {min(stalled, 1.0):.0%} of the time for a processor: other work ran on the machine."
         elif self.switches / seconds > _SWITCHES:
             yield f"Calls were interrupted {self.switches / seconds:.0f} times a second: other work ran on the machine."
+        others = self.busy - self.own
+        if self.counts_all and others > WAITING * self.own:
+            share = f"{others / max(self.own, 1e-9):.0%}"
+            yield f"Other processes took {share} of this one's processor time, and what they used is counted, too."
         if self.throttled > 0:
             yield f"The processor was throttled {self.throttled} times."
 
@@ -159,6 +181,15 @@ def _stalled_seconds() -> float:
     try:
         some = Path("/proc/pressure/cpu").read_text().splitlines()[0].split()
         return int(some[-1].removeprefix("total=")) / 1e6
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _busy_seconds() -> float:
+    """Read for how long processors have worked, for whatever process; 0 where that cannot be read."""
+    try:
+        user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
+        return (user + nice + system + sum(rest[:2])) / os.sysconf("SC_CLK_TCK")  # and interrupts of both kinds
     except (OSError, ValueError, IndexError):
         return 0.0
 

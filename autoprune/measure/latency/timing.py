@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from autoprune.errors import error_message, raise_all
-from autoprune.measure.latency.backend import Loaded
+from autoprune.measure.latency.backend import BackendError, Loaded
 from autoprune.measure.latency.host import Host, HostWatch, host_lock
 
 #: Shortest time that is measured; faster models are called several times.
@@ -56,12 +56,26 @@ class Timing:
         raise_all("timing", wrong + [error_message("bursts", "be >= 1", self.bursts)] * (self.bursts < 1))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """A counter that is read before and after stretches of calls, beside the clocks.
+
+    Attributes:
+        read: Returns its number so far.
+        seconds: Shortest stretch over which it tells.
+    """
+
+    read: Callable[[], float]
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One call, or the mean of several, in seconds of each clock."""
+    """One call, or the mean of several, in seconds of each clock and in units of the meter."""
 
     wall: float
     thread: float
+    metered: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +95,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Milliseconds of a call in one burst, by one clock: (model, reference) of each size.
+    """Milliseconds of a call in one burst by one clock, or thousandths by a meter: (model, reference) of each size.
 
     Attributes:
         times: Medians of each size.
@@ -115,6 +129,7 @@ class Bursts:
     Attributes:
         wall: By the wall clock, or the device's own.
         thread: By the processor time of the thread; empty where the device has its own clock.
+        metered: By the meter, in thousandths of its unit; empty without one.
         pairs: Number of pairs of stretches.
         locked: Whether no other process of the user measured at the same time.
         ran: Processor seconds of the thread during the stretches.
@@ -124,6 +139,7 @@ class Bursts:
 
     wall: list[Burst] = field(default_factory=list)
     thread: list[Burst] = field(default_factory=list)
+    metered: list[Burst] = field(default_factory=list)
     pairs: int = 0
     locked: bool = True
     ran: float = 0.0
@@ -149,6 +165,10 @@ class Bursts:
         """
         self.wall.append(Burst(tuple(_medians(*of_size, lambda one: one.wall) for of_size in stretches), weights))
         every = [one for of_size in stretches for times in of_size for one in times]
+        if all(one.metered > 0 for one in every):
+            self.metered.append(
+                Burst(tuple(_medians(*of_size, lambda one: one.metered) for of_size in stretches), weights)
+            )
         self.pairs += len(every) // 2
         if all(one.thread > 0 for one in every):
             self.thread.append(
@@ -173,6 +193,7 @@ def time_pairs(
     watch: HostWatch,
     enough: Callable[[Bursts], bool],
     is_hopeless: Callable[[Bursts, float], bool],
+    meter: Meter | None = None,
 ) -> Bursts:
     """Time a model against the reference in bursts.
 
@@ -185,9 +206,13 @@ def time_pairs(
         watch: Watches the machine during the bursts, and has the host.
         enough: Whether the bursts so far suffice.
         is_hopeless: Whether no further bursts, of so many seconds at most, can make them trusted.
+        meter: Read around stretches, which are as long as it needs, one pair of them in a burst; None without.
 
     Returns:
         The bursts.
+
+    Raises:
+        BackendError: The device failed, or the meter stood still.
     """
     bursts, host, loading, calling = Bursts(), watch.host, 0.0, 0.0
     loaded: list[_Stretches] = []
@@ -197,7 +222,7 @@ def time_pairs(
             host.sleep(_PAUSE)
         before = host.wall()
         if not loaded or loading <= calling:
-            loaded = [_Stretches(pair, host) for pair in pairs]
+            loaded = [_Stretches(pair, host, meter) for pair in pairs]
             loading += host.wall() - before
         with host_lock() as held, _collected(), watch.burst():
             start = host.wall()
@@ -229,8 +254,8 @@ def _collected() -> Iterator[None]:
 class _Stretches:
     """A loaded model and reference, warmed up."""
 
-    def __init__(self, pair: Pair, host: Host) -> None:
-        self._host = host
+    def __init__(self, pair: Pair, host: Host, meter: Meter | None) -> None:
+        self._host, self._meter = host, meter
         self._loaded = (pair.model(), pair.reference())
         self._calls = tuple(self._warm_up(one) for one in self._loaded)
 
@@ -238,7 +263,7 @@ class _Stretches:
         """Time both in turn; either goes first, in the pairs of a burst as in the bursts."""
         times: tuple[list[Stretch], list[Stretch]] = ([], [])
         begin = self._host.wall()
-        for number in range(_MOST_PAIRS):
+        for number in range(_MOST_PAIRS if self._meter is None else 1):
             for which in (0, 1) if (first + number) % 2 == 0 else (1, 0):
                 times[which].append(self._stretch(self._loaded[which], self._calls[which]))
             passed = self._host.wall() - begin
@@ -248,21 +273,36 @@ class _Stretches:
 
     def _warm_up(self, loaded: Loaded) -> int:
         """Call until the time is steady, and return how many calls make a stretch."""
-        if loaded.device_ms is not None:
+        if loaded.device_ms is not None and self._meter is None:
             return 1
-        first = self._stretch(loaded, 1).wall
+        first = self._seconds(loaded, 1)[0]
         for _ in range(_MOST_WARM_UP):
-            second = self._stretch(loaded, 1).wall
+            second = self._seconds(loaded, 1)[0]
             if second >= first * (1 - _STEADY):
                 break
             first = second
-        return max(1, math.ceil(_STRETCH_SECONDS / max(min(first, second), 1e-9)))
+        shortest = _STRETCH_SECONDS if self._meter is None else self._meter.seconds
+        return max(1, math.ceil(shortest / max(min(first, second), 1e-9)))
 
     def _stretch(self, loaded: Loaded, calls: int) -> Stretch:
+        if self._meter is not None:
+            return self._metered(self._meter, loaded, calls)
         if loaded.device_ms is not None:
             return Stretch(wall=median(loaded.device_ms()) / 1000.0, thread=0.0)
+        return Stretch(*self._seconds(loaded, calls))
+
+    def _metered(self, meter: Meter, loaded: Loaded, calls: int) -> Stretch:
+        before = meter.read()
+        wall, thread = self._seconds(loaded, calls)
+        passed = meter.read() - before
+        if passed <= 0:
+            raise BackendError(f"the counter stood still during {calls} calls of {wall * calls:.2g} s in all")
+        return Stretch(wall=wall, thread=thread, metered=passed / calls)
+
+    def _seconds(self, loaded: Loaded, calls: int) -> tuple[float, float]:
+        """Call a model; return wall seconds and processor seconds of the thread for each call."""
         thread, wall = self._host.thread(), self._host.wall()
         for _ in range(calls):
             loaded.run()
         wall, thread = self._host.wall() - wall, self._host.thread() - thread
-        return Stretch(wall=wall / calls, thread=thread / calls)
+        return wall / calls, thread / calls

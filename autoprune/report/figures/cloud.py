@@ -71,5 +71,5 @@ def cloud(
 
 def _axis(front: Front, quantity: Quantity) -> Properties:
     name = front.metric if quantity.name == QUALITY else quantity.axis_title
-    form = {"type": "log", "tickformat": "~s", "dtick": "D2"} if quantity.is_cost and not quantity.is_timed else {}
+    form = {"type": "log", "tickformat": "~s", "dtick": "D2"} if quantity.is_cost and not quantity.is_compared else {}
     return {**titled(label(name)), **form}

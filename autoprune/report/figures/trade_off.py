@@ -94,7 +94,7 @@ class _Axis:
         """Format of the ticks: 1.2M for counts."""
         if not self.quantity.is_cost:
             return ""
-        return ".3~g" if self.quantity.is_timed else "~s"
+        return ".3~g" if self.quantity.is_compared else "~s"
 
     def loss(self) -> np.ndarray:
         """Turn the numbers into losses."""

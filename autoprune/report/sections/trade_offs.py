@@ -112,6 +112,6 @@ def drawn_quantities(front: Front) -> list[Quantity]:
     """
     known = quantities(front)
     chosen = [
-        name for name, one in known.items() if name in _ALWAYS or one.is_timed or name in front.problem.objectives
+        name for name, one in known.items() if name in _ALWAYS or one.is_compared or name in front.problem.objectives
     ]
     return [known[name] for name in sorted(chosen, key=lambda name: name not in _ALWAYS) if name != QUALITY]
