@@ -18,12 +18,12 @@ from autoprune.measure.latency import onnx_file
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
-from tests.tasks import image_task
+from tests.tasks import flat_task
 
 
 @pytest.fixture(scope="module")
 def exportable() -> Exportable:
-    context = TrialContext.of(image_task())
+    context = TrialContext.of(flat_task())
     return Exportable.of_candidate(
         evaluate_plan(context, autoprune.PruningPlan(recovery=RecoveryPlan(steps=0))), context
     )

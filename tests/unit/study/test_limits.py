@@ -21,7 +21,7 @@ from tests.unit.study.small import journal_trials, quality_by_size, settings, sp
 
 def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
     limits = autoprune.Limits(max_size_share=0.5, max_drop=0.2)
-    study = autoprune.Study.create(flat_task(), settings(trials=10, limits=limits), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=7, limits=limits), out=tmp_path / "run")
     front = study.run()
     dense = front.dense
     assert dense is not None
@@ -49,7 +49,7 @@ def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
 
 
 def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
-    chosen = settings(trials=5, limits=autoprune.Limits(max_drop_share=0.1))
+    chosen = settings(trials=2, limits=autoprune.Limits(max_drop_share=0.1))
     assert StudySettings.from_dict(chosen.to_dict()) == chosen
     autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run").run()
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
@@ -58,14 +58,14 @@ def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
-    chosen = settings(trials=30, samples=10_000)
+    chosen = settings(trials=30, samples=6_000)
     study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     work = study.samples()
     last = study.records[-1]
     assert len(study.records) < 30
-    assert work.total >= 10_000
-    assert work.total - last.samples_forward - last.samples_trained < 10_000
+    assert work.total >= 6_000
+    assert work.total - last.samples_forward - last.samples_trained < 6_000
     assert all(r.test is not None for r in study.front().members) or flat_task().test_split is None
     with pytest.raises(ConfigurationError, match="samples must be an integer >= 1"):
         settings(samples=0)
@@ -79,14 +79,14 @@ def test_any_sampler_object_proposes_in_place_of_the_settings(tmp_path: Path) ->
             type(self).asked += 1
             return super().sample_relative(*arguments)  # type: ignore[arg-type]
 
-    study = autoprune.Study.create(flat_task(), settings(trials=8), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=5, uniform_points=0), out=tmp_path / "run")
     study.run(sampler=Counting(seed=0))
-    assert Counting.asked == 3, "what comes after the five warm starts"
-    assert len(study.records) == 8
+    assert Counting.asked == 3, "what comes after the two warm starts"
+    assert len(study.records) == 5
 
 
 def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
-    study = autoprune.Study.create(flat_task(), settings(trials=8), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=6), out=tmp_path / "run")
     study.run()
     found = study.importances()
     assert found == importances(study.front())
@@ -108,7 +108,7 @@ def test_the_sampler_that_suits_the_study_is_the_default(
         return found
 
     monkeypatch.setattr(search, "build_sampler", noting)
-    chosen = settings(trials=6, solved_points=0, space=space(**changes))
+    chosen = settings(trials=3, uniform_points=0, solved_points=0, space=space(**changes))
     assert chosen.search.sampler == "auto"
     autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run").run()
     assert {*used} == {expected}
@@ -198,14 +198,15 @@ class Failing(optuna.samplers.RandomSampler):
 def test_a_sampler_that_fails_is_named_and_the_study_goes_on_without_it(
     where: str, message: str, tmp_path: Path
 ) -> None:
-    study = autoprune.Study.create(flat_task(), settings(trials=7), out=tmp_path / "run")
+    chosen = settings(trials=3, uniform_points=0, solved_points=0)
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     with pytest.raises(AutopruneError, match=message):
         study.run(sampler=Failing(where))
-    assert len(study.run().records) == 7
+    assert len(study.run().records) == 3
 
 
 def test_a_polish_needs_weights(tmp_path: Path) -> None:
-    chosen = settings(trials=6, polish=0.9, early_stopping="none")
+    chosen = settings(trials=3, uniform_points=1, polish=0.9, early_stopping="none")
     study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     lost = [record.number for record in study.records if record.origin != "dense"]
@@ -213,6 +214,6 @@ def test_a_polish_needs_weights(tmp_path: Path) -> None:
         study.folder.weights(number).unlink()
     with pytest.raises(NotFoundError, match="autoprune did not delete them"):
         study.rebuild(lost[0])
-    study.run(trials=9)
+    study.run(trials=6)
     assert not list((tmp_path / "run" / "failures").glob("*"))
-    assert all(record.parent not in lost for record in study.records[6:])
+    assert all(record.parent not in lost for record in study.records[3:])

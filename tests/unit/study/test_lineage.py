@@ -19,7 +19,7 @@ from autoprune.records.measurement import Measurement
 from autoprune.search.lineage import choose_parent, shrink_to_ancestor
 from autoprune.structure.topology import Topology
 from autoprune.trial.context import TrialContext
-from tests.tasks import THREE, image_task, trained_resnet
+from tests.tasks import flat_task
 from tests.unit.study.small import settings
 
 
@@ -161,8 +161,13 @@ def test_blocks_that_are_gone_do_not_come_back() -> None:
 
 
 @functools.cache
+def task() -> autoprune.PreparedTask:
+    return flat_task()
+
+
+@functools.cache
 def zoo() -> Topology:
-    return TrialContext.of(image_task(model=trained_resnet(THREE))).topology
+    return TrialContext.of(task()).topology
 
 
 def stored(number: int, keep: float, **changes: object) -> CandidateRecord:
@@ -219,7 +224,7 @@ def test_nothing_is_cut_down_to_what_did_not_recover_or_holds_too_little() -> No
 def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tmp_path: Path) -> None:
     def parents(slack: float, name: str) -> tuple[list[int | None], autoprune.Study]:
         chosen = settings(trials=9, solved_points=0, sampler="random", early_stopping="none", lineage_slack=slack)
-        study = autoprune.Study.create(image_task(model=trained_resnet(THREE)), chosen, out=tmp_path / name)
+        study = autoprune.Study.create(task(), chosen, out=tmp_path / name)
         study.enqueue(wider(stored(1, 0.5), 1).plan)
         study.run()
         return [r.parent for r in study.records if r.origin == "sampled"], study

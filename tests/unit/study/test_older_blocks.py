@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -59,12 +60,17 @@ def task() -> autoprune.PreparedTask:
 
 
 def chosen(criteria: tuple[str, ...] = ()) -> autoprune.StudySettings:
-    return settings(trials=8, seed=3, space=space(steps=1, kinds=("channels", "blocks"), block_criteria=criteria))
+    choices = space(steps=1, kinds=("channels", "blocks"), block_criteria=criteria)
+    return settings(trials=6, uniform_points=1, seed=3, space=choices)
 
 
 @pytest.fixture
 def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection[str]], None]:
     """From now on only blocks of these names are found."""
+    return finder(monkeypatch)
+
+
+def finder(patch: pytest.MonkeyPatch) -> Callable[[Collection[str]], None]:
     discover = trial_context.discover_structure
 
     def find(names: Collection[str]) -> None:
@@ -72,7 +78,7 @@ def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection[str]], None
             topology = discover(model, inputs)
             return replace(topology, blocks=tuple(block for block in topology.blocks if block.name in names))
 
-        monkeypatch.setattr(trial_context, "discover_structure", found)
+        patch.setattr(trial_context, "discover_structure", found)
 
     return find
 
@@ -90,6 +96,16 @@ def began(out: Path, trials: int, criteria: tuple[str, ...] = ()) -> autoprune.S
     return study
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two trials of a study with whole layers, to be copied."""
+    out = tmp_path_factory.mktemp("begun") / "old"
+    with pytest.MonkeyPatch.context() as patch:
+        finder(patch)(LAYERS)
+        began(out, 2)
+    return out
+
+
 @pytest.mark.parametrize("criteria", [(), slow(("l2",))], ids=["each", "by number"])
 def test_a_study_goes_on_with_the_blocks_that_it_began_with(
     criteria: tuple[str, ...], finding: Callable[[Collection[str]], None], tmp_path: Path
@@ -97,7 +113,7 @@ def test_a_study_goes_on_with_the_blocks_that_it_began_with(
     """Whole layers were found once, and now their halves are, too: the other trials are what they would have been."""
     finding(LAYERS)
     began(tmp_path / "old", 4, criteria)
-    whole = began(tmp_path / "whole", 8, criteria)
+    whole = began(tmp_path / "whole", 6, criteria)
     finding((*LAYERS, *HALVES))
     with pytest.warns(AutopruneWarning, match=r"Since then layers.0.mixer, layers.0.mlp and 2 more can go, too"):
         study = autoprune.Study.create(task(), chosen(criteria), out=tmp_path / "old")
@@ -124,10 +140,9 @@ def test_a_study_goes_on_with_the_blocks_that_it_began_with(
     ],
 )
 def test_a_study_whose_blocks_are_not_found_any_more_is_refused(
-    now: Collection[str], finding: Callable[[Collection[str]], None], tmp_path: Path
+    now: Collection[str], finding: Callable[[Collection[str]], None], begun: Path, tmp_path: Path
 ) -> None:
-    finding(LAYERS)
-    began(tmp_path / "old", 2)
+    shutil.copytree(begun, tmp_path / "old")
     finding(now)
     before = (tmp_path / "old" / "study.json").read_bytes()
     with (
@@ -144,16 +159,16 @@ def test_a_study_that_chose_both_a_layer_and_its_halves_is_refused(
 ) -> None:
     """Each nested block was a choice of its own: now a layer that is nothing but its halves is none."""
     finding((*LAYERS, *HALVES))
-    began(tmp_path / "old", 2)
+    began(tmp_path / "old", 1)
     with pytest.raises(StudyConflictError, match=r"another one \(other blocks\)"):
         autoprune.Study.open(tmp_path / "old", task())
 
 
 def test_a_block_of_the_same_name_that_holds_more_is_another_block(
-    finding: Callable[[Collection[str]], None], tmp_path: Path
+    finding: Callable[[Collection[str]], None], begun: Path, tmp_path: Path
 ) -> None:
     finding(LAYERS)
-    began(tmp_path / "old", 2)
+    shutil.copytree(begun, tmp_path / "old")
     path = tmp_path / "old" / "study.json"
     stored = json.loads(path.read_text())
     stored["blocks"][1]["parameters_saved"] *= 0.99

@@ -19,10 +19,10 @@ def test_the_share_of_trials_that_polish(share: float) -> None:
 
 
 def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path) -> None:
-    study = autoprune.Study.create(flat_task(), settings(trials=13, polish=0.5), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=11, polish=0.5), out=tmp_path / "run")
     study.run()
     polished = [record for record in study.records if record.origin == "polished"]
-    assert len(polished) == 4, "half of the eight trials after the five warm starts"
+    assert len(polished) == 3, "half of the six trials after the five warm starts"
     by_number = {record.number: record for record in study.records}
     trials = {trial.number: trial for trial in journal_trials(study.folder.path)}
     for record in polished:
@@ -37,7 +37,7 @@ def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path)
 
 
 def test_without_lineage_nothing_is_polished(tmp_path: Path) -> None:
-    chosen = settings(trials=8, polish=0.5, lineage=False)
+    chosen = settings(trials=5, uniform_points=1, polish=0.5, lineage=False)
     study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     assert "polished" not in {record.origin for record in study.records}

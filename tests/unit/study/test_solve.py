@@ -109,7 +109,7 @@ def test_a_device_profile_is_enough_for_a_budget_of_latency(tmp_path: Path) -> N
 
 def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     """Candidates of many widths, none of them trained: enough to learn the clock from."""
-    chosen = space(steps=0, recalibration=(50,))
+    chosen = space(steps=0, recalibration=(50,), reconstruction=(0,))
     objectives = ("quality", "latency_ms")
     timed = run(
         tmp_path / "timed",

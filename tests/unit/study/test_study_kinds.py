@@ -102,7 +102,7 @@ STUDIES: Mapping[str, tuple[bool, autoprune.StudySettings]] = {
             space=space(kinds=("blocks",), block_criteria=("block_influence", "random"), steps=2),
         ),
     ),
-    "all": (False, whole(trials=24, seed=4, polish=0.2, space=space(**ALL))),
+    "all": (False, whole(trials=16, seed=4, polish=0.2, space=space(**ALL))),
     "all, direct": (False, whole(trials=10, space=space(**ALL, space="direct"))),
 }
 

@@ -52,7 +52,7 @@ def context(*kinds: str) -> TrialContext:
 
 @pytest.mark.parametrize("criteria", [(), slow(("block_influence", "added_loss"))], ids=["each", "by number"])
 def test_a_study_of_layers_heads_and_channels(criteria: tuple[str, ...], tmp_path: Path) -> None:
-    chosen = settings(trials=10, seed=1, space=space(kinds=KINDS, block_criteria=criteria))
+    chosen = settings(trials=6, uniform_points=1, seed=1, space=space(kinds=KINDS, block_criteria=criteria))
     study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()
     assert not (study.folder.path / "failures").exists()

@@ -26,7 +26,7 @@ from autoprune.study import store
 from autoprune.surgery.cut import cut
 from autoprune.trial.context import TrialContext
 from tests.slow import slow
-from tests.tasks import blobs, image_task, trained_resnet
+from tests.tasks import blobs, flat_task, image_task, trained_mlp
 from tests.unit.study.small import comparable, journal_study, journal_trials, settings, space
 
 #: Outputs of every candidate at the moment that it was stored.
@@ -37,6 +37,12 @@ Outputs = dict[int, Tensor]
 def task() -> autoprune.PreparedTask:
     """One for all, since a task is never changed."""
     return image_task()
+
+
+@functools.cache
+def flat() -> autoprune.PreparedTask:
+    """That of studies whose layers decide nothing."""
+    return flat_task()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_the_dense_model_is_measured_as_it_came(study: autoprune.Study) -> None:
 
 def test_more_trials_do_not_repeat_the_warm_starts(tmp_path: Path) -> None:
     for trials in (2, 6, 7):
-        study = autoprune.Study.create(task(), settings(trials=trials), out=tmp_path / "run")
+        study = autoprune.Study.create(flat(), settings(trials=trials), out=tmp_path / "run")
         study.run()
         assert len(study.records) == trials
     origins = [record.origin for record in study.records]
@@ -177,7 +183,7 @@ def test_no_recalibration_leaves_the_running_statistics(
 
 
 def test_without_lineage_every_trial_starts_from_dense(tmp_path: Path) -> None:
-    study = autoprune.Study.create(task(), settings(lineage=False), out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), settings(trials=6, lineage=False), out=tmp_path / "run")
     study.run()
     assert {record.parent for record in study.records[1:]} == {0}
     assert all(record.lineage_trained == record.samples_trained for record in study.records)
@@ -198,7 +204,7 @@ TIMED = ("quality", "size_bytes", "latency_ms")
 
 def test_latency_is_told_as_its_ratio_to_dense(tmp_path: Path) -> None:
     chosen = settings(trials=3, latency_rounds=2, latency_backend="eager", objectives=TIMED)
-    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), chosen, out=tmp_path / "run")
     study.run()
     for record, trial in zip(study.records, journal_trials(study.folder.path), strict=True):
         # Of the trial: a latency in doubt is measured again afterwards.
@@ -265,12 +271,12 @@ def test_changing_a_rebuilt_model_changes_nothing_else(study: autoprune.Study) -
 
 
 def test_the_models_of_the_user_stay_as_they_were(tmp_path: Path) -> None:
-    model = trained_resnet()
+    model = trained_mlp()
     for parameter in model.parameters():
         parameter.grad = None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = settings(trials=4, space=space(criteria=("taylor",)))
-    autoprune.Study.create(task(), chosen, out=tmp_path / "run").run()
+    autoprune.Study.create(flat(), chosen, out=tmp_path / "run").run()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.training
@@ -319,15 +325,16 @@ def test_samples_are_the_sum_of_all_work(changes: dict[str, object], tmp_path: P
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = trained_resnet()
+            self.model = trained_mlp()
 
         def forward(self, x: Tensor) -> Tensor:
             seen.append(len(x))
             output: Tensor = self.model(x)
             return output
 
-    counted = image_task(model=Counting().eval(), test=None)
-    study = autoprune.Study.create(counted, settings(trials=6, space=space(**changes)), out=tmp_path / "run")
+    counted = flat_task(model=Counting().eval(), test=None)
+    chosen = settings(trials=4, uniform_points=1, space=space(**changes))
+    study = autoprune.Study.create(counted, chosen, out=tmp_path / "run")
     seen.clear()
     study.run()
     total = study.samples()
@@ -380,7 +387,7 @@ def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune
 def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Path) -> None:
     untrained = space(space=kind, steps=0, reconstruction=(0,))
     chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=untrained)
-    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), chosen, out=tmp_path / "run")
     study.run()
     sampled = [record for record in study.records if record.origin == "sampled"]
     assert len(study.records) == 6
@@ -395,19 +402,19 @@ def test_the_list_of_samplers_is_covered() -> None:
 
 
 def test_a_plan_of_ones_own(tmp_path: Path) -> None:
-    own = autoprune.Study.create(task(), settings(trials=2), out=tmp_path / "run")
+    own = autoprune.Study.create(flat(), settings(trials=1), out=tmp_path / "run")
     own.run()
     plan = autoprune.PruningPlan(
-        groups={"stem.0": autoprune.GroupPlan(ratio=0.5, criterion="random")},
+        groups={"0": autoprune.GroupPlan(ratio=0.5, criterion="random")},
         recovery=autoprune.RecoveryPlan(steps=1, learning_rate=0.01),
         seed=77,
     )
     own.enqueue(autoprune.PruningPlan.from_json(plan.to_json()))
-    own.run(trials=3)
+    own.run(trials=2)
     record = own.records[-1]
     assert record.origin == "enqueued"
     assert record.plan == plan
-    assert record.widths == bench_of(own).topology.widths | {"stem.0": 4}
+    assert record.widths == bench_of(own).topology.widths | {"0": 16}
     assert record.samples_trained == 50
 
 
@@ -437,7 +444,7 @@ def test_run_refuses_numbers_that_make_no_sense(numbers: dict[str, float], tmp_p
 
 def test_time_that_has_run_out_starts_no_trial_but_dense(tmp_path: Path) -> None:
     """The limit is looked at before each trial; what is done stays, and the next run goes on."""
-    study = autoprune.Study.create(task(), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), settings(), out=tmp_path / "run")
     study.run(seconds=1e-9)
     assert [record.origin for record in study.records] == ["dense"]
     study.run(seconds=1e-9)
@@ -448,7 +455,7 @@ def test_time_that_has_run_out_starts_no_trial_but_dense(tmp_path: Path) -> None
 
 def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
     seen: list[autoprune.Progress] = []
-    study = autoprune.Study.create(task(), settings(trials=3), out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), settings(trials=3), out=tmp_path / "run")
     study.run(on_progress=seen.append)
     stages = [progress.stage for progress in seen]
     assert [stage for stage, before in zip(stages, ["", *stages], strict=False) if stage != before] == [
@@ -477,10 +484,12 @@ def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
 
 
 class Watched:
-    """Batches that count how often they are gone through."""
+    """Batches of the test split that count how often they are gone through."""
 
-    def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
-        self.batches, self.passes = batches, 0
+    def __init__(self) -> None:
+        images, targets = blobs(200, seed=1)
+        self.batches = list(zip(images.flatten(1).split(50), targets.split(50), strict=True))
+        self.passes = 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.passes += 1
@@ -488,10 +497,9 @@ class Watched:
 
 
 def test_the_test_split_is_not_touched_before_the_search_has_ended(tmp_path: Path) -> None:
-    images, targets = blobs(200, seed=1)
-    test = Watched(list(zip(images.split(50), targets.split(50), strict=True)))
+    test = Watched()
     passes: list[tuple[str, int]] = []
-    study = autoprune.Study.create(image_task(test=test), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(test=test), settings(), out=tmp_path / "run")
     test.passes = 0
 
     study.run(trials=8, on_progress=lambda progress: passes.append((progress.stage, test.passes)))
@@ -514,9 +522,8 @@ def test_the_test_split_is_not_touched_before_the_search_has_ended(tmp_path: Pat
 
 
 def test_a_run_that_is_cut_short_leaves_the_test_split_alone(tmp_path: Path) -> None:
-    images, targets = blobs(200, seed=1)
-    test = Watched(list(zip(images.split(50), targets.split(50), strict=True)))
-    study = autoprune.Study.create(image_task(test=test), settings(), out=tmp_path / "run")
+    test = Watched()
+    study = autoprune.Study.create(flat_task(test=test), settings(), out=tmp_path / "run")
     test.passes = 0
 
     def stop(progress: autoprune.Progress) -> None:
@@ -560,14 +567,14 @@ def test_the_front_is_decided_on_the_search_split(study: autoprune.Study) -> Non
 @pytest.mark.parametrize("steps", [0, 1, slow(2), 3, slow(4), slow(5), slow(6)])
 def test_any_number_of_steps_trains(steps: int, tmp_path: Path) -> None:
     chosen = settings(trials=2, uniform_points=1, space=space(steps=steps, scan=False, criteria=("l2",)))
-    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), chosen, out=tmp_path / "run")
     study.run()
     assert [record.samples_trained for record in study.records] == [0, 50 * steps]
     assert [record.note for record in study.records] == ["", ""]
 
 
 def test_without_a_scan_there_is_no_solved_point(tmp_path: Path) -> None:
-    study = autoprune.Study.create(task(), settings(trials=5, space=space(scan=False)), out=tmp_path / "run")
+    study = autoprune.Study.create(flat(), settings(trials=5, space=space(scan=False)), out=tmp_path / "run")
     study.run()
     assert [record.origin for record in study.records] == ["dense", "uniform", "uniform", "uniform", "sampled"]
     assert not (study.folder.path / "sensitivity.json").exists()

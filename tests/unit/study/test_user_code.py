@@ -62,6 +62,7 @@ def task() -> autoprune.PreparedTask:
         loss=loss,
         search=DataLoader(Files("search", 120), batch_size=40),
         test=DataLoader(Files("test", 80), batch_size=40),
+        require_trained=True,
     )
 
 
@@ -168,7 +169,7 @@ def test_an_error_in_the_test_stage_leaves_the_front_and_says_who_is_untested(
     error: BaseException, tmp_path: Path
 ) -> None:
     # Dense and uniform ones are measured whether they are on the front or not.
-    study = autoprune.Study.create(task(), settings(trials=4, solved_points=0), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(trials=3, solved_points=0), out=tmp_path / "run")
     RAISED["test"] = error
     with pytest.warns(AutopruneWarning) as warned:
         front = study.run()
@@ -178,7 +179,7 @@ def test_an_error_in_the_test_stage_leaves_the_front_and_says_who_is_untested(
     assert f"The measurement on the test split stopped since your code raised {type(error).__name__}: " in said
     assert said.count(type(error).__name__) == 1, "a reason that several share is said once"
     assert list(study.untested) == [0, 1]
-    assert len(front.records) == 4
+    assert len(front.records) == 3
     assert all(record.test is None for record in front.records)
     RAISED.clear()
     again = autoprune.Study.open(tmp_path / "run", task())

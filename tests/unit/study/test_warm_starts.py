@@ -141,7 +141,7 @@ def test_a_study_from_before_has_the_warm_starts_that_it_had() -> None:
 
 
 def test_the_chain_of_a_study_is_one_line_and_none_of_it_is_stopped(tmp_path: Path) -> None:
-    chosen = settings(trials=7, solved_points=4, uniform_points=0, space=small_space(criteria=("l2",)))
+    chosen = settings(trials=6, solved_points=4, uniform_points=0, space=small_space(criteria=("l2",)))
     study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     chain = study.records[:5]
@@ -149,9 +149,9 @@ def test_the_chain_of_a_study_is_one_line_and_none_of_it_is_stopped(tmp_path: Pa
     assert [record.parent for record in chain] == [None, 0, 1, 2, 3]
     assert not any(record.stopped for record in chain)
     keys = [trial.user_attrs.get("warm_start") for trial in journal_trials(tmp_path / "run")]
-    assert keys == ["dense", *(f"solved {number} of 4" for number in range(4)), None, None]
-    study.run(trials=8)
-    assert [record.origin for record in study.records[5:]] == ["sampled"] * 3
+    assert keys == ["dense", *(f"solved {number} of 4" for number in range(4)), None]
+    study.run(trials=7)
+    assert [record.origin for record in study.records[5:]] == ["sampled"] * 2
 
 
 OLD = {

@@ -24,9 +24,11 @@ def study(out: Path, **changes: object) -> autoprune.Study:
 
 
 def test_one_worker_gives_what_no_worker_gives(tmp_path: Path) -> None:
-    here = study(tmp_path / "here")
+    here, elsewhere = (
+        autoprune.Study.create(flat_task(), settings(trials=5, uniform_points=1), out=tmp_path / name)
+        for name in ("here", "elsewhere")
+    )
     here.run()
-    elsewhere = study(tmp_path / "elsewhere")
     front = elsewhere.run(workers=1)
     assert comparable(elsewhere.records) == comparable(here.records)
     assert [one.number for one in front.members] == [one.number for one in here.front().members]
