@@ -14,7 +14,6 @@ from jaxtyping import install_import_hook
 _hook = install_import_hook("autoprune.criteria", "beartype.beartype")
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
 from tests.schedule import ByModule  # noqa: E402
 
@@ -59,5 +58,7 @@ def _discoveries() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed() -> None:
+    import torch  # here, since the process that hands out the tests needs none
+
     torch.set_num_threads(1)
     torch.default_generator.manual_seed(0)  # that of the CPU: torch.manual_seed takes longer than many a test

@@ -51,12 +51,18 @@ def title(page: Page) -> str:
     return page.locator("#answer h2").inner_text()
 
 
-def test_a_click_on_a_point_opens_the_candidate(opened: Opened, address: str, recorded: Path) -> None:
+def test_a_point_says_what_there_is_to_say_and_a_click_opens_it(opened: Opened, address: str, recorded: Path) -> None:
     page, number = opened(address), knee(recorded)
-    page.mouse.click(*page.evaluate(POINT, f"0.{number}"))
+    front = Run.open(recorded).front()
+    record, point = front.get(number), page.evaluate(POINT, f"0.{number}")
+    page.mouse.move(*point)
+    page.wait_for_selector("#tip.shown")
+    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, record)
+    page.mouse.move(5, 5)
+    page.wait_for_selector("#tip:not(.shown)", state="attached")
+    page.mouse.click(*point)
     page.wait_for_selector(f"#details h2:has-text('Candidate {number}')")
     assert f"open=0.{number}" in page.url
-    record = Run.open(recorded).front().get(number)
     assert f"{record.search.multiply_adds:,}" in page.locator("#details").inner_text()
 
 
@@ -74,13 +80,6 @@ def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: 
     assert "limit=max_latency_ms:2" in page.url
     page.get_by_label("latency (ms), at most", exact=True).fill("0.0001")
     page.wait_for_selector("#answer h2:has-text('No candidate')")
-
-
-def test_the_slider_of_a_limit_moves_its_field(opened: Opened, address: str) -> None:
-    page = opened(address)
-    page.get_by_label("multiply-adds, at most, slider").press("ArrowLeft")
-    assert float(page.get_by_label("multiply-adds, at most", exact=True).input_value()) > 0
-    page.wait_for_function("location.search.includes('max_multiply_adds')")
 
 
 def test_a_brush_selects_in_every_view(opened: Opened, address: str, recorded: Path) -> None:
@@ -122,29 +121,9 @@ def test_a_box_in_the_chart_selects_in_the_lines(opened: Opened, address: str) -
     page.wait_for_function("location.search.includes('brush=quality')")
 
 
-def test_the_pointer_on_a_point_says_what_there_is_to_say(opened: Opened, address: str, recorded: Path) -> None:
-    page, number = opened(address), knee(recorded)
-    front = Run.open(recorded).front()
-    page.mouse.move(*page.evaluate(POINT, f"0.{number}"))
-    page.wait_for_selector("#tip.shown")
-    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, front.get(number))
-    page.mouse.move(5, 5)
-    page.wait_for_selector("#tip:not(.shown)", state="attached")
-
-
-def test_a_point_in_space_has_the_words_of_plotly_alone(opened: Opened, address: str) -> None:
-    page = opened(f"{address}?view=3d")
-    asked = page.evaluate("""() => {
-      const [asked, fetched] = [[], window.fetch];
-      window.fetch = (...given) => { asked.push(given[0]); return fetched(...given); };
-      document.getElementById("plot-front").emit("plotly_hover", { points: [{ customdata: "0.7" }] });
-      window.fetch = fetched;
-      return asked;
-    }""")
-    assert asked == []
-
-
-def test_the_legend_hides_the_points_of_an_origin(opened: Opened, address: str, recorded: Path) -> None:
+def test_the_legend_hides_an_origin_and_the_slider_of_a_limit_moves_its_field(
+    opened: Opened, address: str, recorded: Path
+) -> None:
     page = opened(address)
     hidden = {f"0.{one.number}" for one in Run.open(recorded).records if one.origin == "sampled" and not one.stopped}
     assert hidden <= set(page.evaluate(EMPHASISED))
@@ -153,6 +132,9 @@ def test_the_legend_hides_the_points_of_an_origin(opened: Opened, address: str, 
     ).click()
     page.wait_for_function("hidden => !board.bold.some((key) => hidden.includes(key))", arg=sorted(hidden))
     assert page.evaluate(EMPHASISED)
+    page.get_by_label("multiply-adds, at most, slider").press("ArrowLeft")
+    assert float(page.get_by_label("multiply-adds, at most", exact=True).input_value()) > 0
+    page.wait_for_function("location.search.includes('max_multiply_adds')")
 
 
 def test_the_picture_of_the_chart_has_what_is_painted(opened: Opened, address: str) -> None:
@@ -234,19 +216,36 @@ def test_axe_finds_no_serious_fault(opened: Opened, address: str, scheme: str) -
         assert not said, f"{tab}: {said}"
 
 
-@pytest.mark.parametrize("view", ["2d", "3d"])
-def test_the_chart_is_as_high_as_its_place(view: str, opened: Opened, address: str) -> None:
-    page = opened(f"{address}?view={view}", width=420)
-    heights = page.evaluate("""() => {
-      const gd = document.getElementById("plot-front");
-      return [gd._fullLayout.height, gd.clientHeight];
+#: Heights of the chart, and of its place.
+HEIGHTS = """() => {
+  const gd = document.getElementById("plot-front");
+  return [gd._fullLayout.height, gd.clientHeight];
+}"""
+
+
+def test_a_chart_in_space_is_as_high_as_its_place_and_has_the_words_of_plotly_alone(
+    opened: Opened, address: str
+) -> None:
+    page = opened(f"{address}?view=3d", width=420)
+    drawn, place = page.evaluate(HEIGHTS)
+    assert drawn == place
+    asked = page.evaluate("""() => {
+      const [asked, fetched] = [[], window.fetch];
+      window.fetch = (...given) => { asked.push(given[0]); return fetched(...given); };
+      document.getElementById("plot-front").emit("plotly_hover", { points: [{ customdata: "0.7" }] });
+      window.fetch = fetched;
+      return asked;
     }""")
-    assert heights[0] == heights[1]
+    assert asked == []
 
 
 @pytest.mark.parametrize("width", [420, 1024])
-def test_a_narrow_page_does_not_scroll_sideways(opened: Opened, address: str, width: int) -> None:
+def test_a_narrow_page_does_not_scroll_sideways_and_its_chart_is_as_high_as_its_place(
+    opened: Opened, address: str, width: int
+) -> None:
     page = opened(f"{address}?pin=0.7,0.10&open=0.7", width=width)
+    drawn, place = page.evaluate(HEIGHTS)
+    assert drawn == place
     for tab in ("Choose", "Compare", "Understand"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_selector(f"#panel-{tab.lower()}:not([hidden]) .card")

@@ -277,19 +277,26 @@ def test_explain_says_what_can_be_pruned_and_writes_nothing(tmp_path: Path, monk
 
 
 def test_a_script_run_by_itself_is_the_same_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python study.py --trials 3` and `autoprune run study.py --trials 3`, the default run folder included."""
+    """`python study.py --trials 3` and `autoprune run study.py --trials 3`, the default run folder included.
+
+    Also where the first one changes the working directory on import: where it began is noted before.
+    """
     monkeypatch.setenv("COLUMNS", "200")
     runs = []
+    (tmp_path / "elsewhere").mkdir()
     for name in ("by_itself", "by_command"):
         folder = tmp_path / name / "patterns"
-        write(folder)
+        script = write(folder)
         monkeypatch.chdir(folder)
-        by_itself = name == "by_itself"
-        answer = (
-            process(["study.py", "--trials", 3], folder) if by_itself else command("run", "study.py", "--trials", 3)
-        )
+        if name == "by_itself":
+            moved = f"import autoprune\n\nos.chdir({str(tmp_path / 'elsewhere')!r})\n"
+            script.write_text(script.read_text().replace("import autoprune\n", moved, 1))
+            answer = process(["study.py", "--trials", 3], folder)
+        else:
+            answer = command("run", "study.py", "--trials", 3)
         assert answer.code == 0, answer.text
         runs.append((answer, folder / "runs" / "patterns"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
     first, second = (autoprune.Study.open(out) for _, out in runs)
     assert len(first.records) == 3
     assert first.name == second.name == "patterns"

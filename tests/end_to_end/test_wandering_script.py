@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from tests.end_to_end.script import command, process, write
+from tests.end_to_end.script import command, write
 
 
 def test_a_task_that_changes_the_working_directory_moves_no_output(
@@ -28,18 +28,6 @@ def test_a_task_that_changes_the_working_directory_moves_no_output(
     assert number is not None
     monkeypatch.chdir(script.parent)
     assert command("choose", "out", "--max-drop", "0.01").out.strip() == number.group(1)
-
-
-def test_so_it_is_where_a_script_that_runs_itself_does_so_on_import(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    script = write(tmp_path / "mine")
-    moved = f"import autoprune\n\nos.chdir({str(tmp_path / 'elsewhere')!r})\n"
-    script.write_text(script.read_text().replace("import autoprune\n", moved, 1))
-    # A process of its own: where it began is noted when autoprune is imported.
-    answer = process(["study.py", "--trials", 1], tmp_path / "mine")
-    assert answer.code == 0, answer.text
-    assert list((tmp_path / "elsewhere").iterdir()) == []
-    assert len(autoprune.Study.open(tmp_path / "mine" / "runs" / "mine").records) == 1
 
 
 def test_sys_exit_in_a_trial_is_no_end_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
