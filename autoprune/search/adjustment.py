@@ -58,4 +58,6 @@ def fit_to_ancestor(state: SearchState, plan: ResolvedPlan, origin: Origin) -> R
         return plan
     slack = settings.search.lineage_slack if origin.is_stoppable else min(settings.search.lineage_slack, _SOLVED_SLACK)
     model = state.model
-    return lineage.shrink_to_ancestor(state.ancestors(), plan, model.topology, slack, model.has_weights)
+    least = lineage.least_left(plan, model.topology, slack)
+    near = state.known.widths.leaving(plan.widths, plan.dropped, least)
+    return lineage.shrink_to_ancestor(near, plan, model.topology, slack, model.has_weights)

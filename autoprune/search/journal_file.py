@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -18,11 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import StorageError
 from autoprune.records.atomic import cannot_write
-
-#: Key of a line: how many lines of its transaction follow. Optuna reads none but its own keys.
-MORE = "more"
-#: In place of the name of the process that wrote a line, where that was the only one that wrote.
-_NO_WORKER = ""
+from autoprune.search.journal_lines import MORE, Line, fold, write_lines
 
 
 class JournalFile(BaseJournalBackend):
@@ -85,15 +80,18 @@ class JournalFile(BaseJournalBackend):
         """Keep the lines to come, until `commit`."""
         self._pending = []
 
-    def commit(self) -> None:
-        """Append the lines since `begin`, all or none.
+    def commit(self, trials: int) -> None:
+        """Append the lines since `begin`, all or none, in fewer lines than readers were given.
+
+        Args:
+            trials: Trials of the journal with these lines.
 
         Raises:
             StorageError: They cannot be written, or another process wrote meanwhile.
         """
         logs, self._pending = self._pending or [], None
         if logs:
-            self._append(logs, handed_out=True)
+            self._append(fold(logs, trials), handed_out=True)
 
     def cancel(self) -> None:
         """Forget the lines since `begin`. Readers have to read anew."""
@@ -117,7 +115,7 @@ class JournalFile(BaseJournalBackend):
                 if self._read_count > first:
                     yield found
 
-    def _append(self, logs: list[dict[str, object]], *, handed_out: bool = False) -> bool:
+    def _append(self, logs: Sequence[Line], *, handed_out: bool = False) -> bool:
         """Append lines under the lock, and return whether all lines before them are known.
 
         handed_out: readers have them already, so that those of another process may not come before them.
@@ -127,7 +125,7 @@ class JournalFile(BaseJournalBackend):
                 alone = os.fstat(file.fileno()).st_size == self._known_bytes
                 if handed_out and not alone:
                     raise StorageError(f"Another process wrote to {self._path} meanwhile. Run a study by one process.")
-                lines = _lines(logs, alone=alone)
+                lines = write_lines(logs, alone=alone)
                 _write(file, lines, wait=any("state" in log for log in logs))
         except OSError as error:
             raise StorageError(cannot_write(self._path, error)) from error
@@ -181,7 +179,7 @@ class RunStorage(JournalStorage):
         self._journal.begin()
         try:
             yield
-            self._journal.commit()
+            self._journal.commit(len(self._replay_result._trials))
         except BaseException:
             self._journal.cancel()
             self._listed_at = None
@@ -221,28 +219,6 @@ def _lines_left(line: bytes) -> int:
         return 0
     more = found.get(MORE, 0) if isinstance(found, dict) else 0
     return more if isinstance(more, int) else 0
-
-
-def _lines(logs: list[dict[str, object]], *, alone: bool) -> bytes:
-    """Return lines of JSON. alone: nobody has to tell this process's lines from others'."""
-    texts = []
-    for left, log in zip(reversed(range(len(logs))), logs, strict=True):
-        worker = {"worker_id": _NO_WORKER} if alone else {}
-        short = {"distribution": _abbreviated(str(log["distribution"]))} if "distribution" in log else {}
-        texts.append(json.dumps({**log, **worker, **short, **({MORE: left} if left else {})}, separators=(",", ":")))
-    return "".join(f"{text}\n" for text in texts).encode()
-
-
-@functools.lru_cache(maxsize=1000)
-def _abbreviated(distribution: str) -> str:
-    """Return a distribution in Optuna's abbreviated format, as it is written for each parameter of each trial."""
-    found = json.loads(distribution)
-    kind = str(found.get("name", "")).removesuffix("Distribution").lower()
-    if kind not in ("float", "int", "categorical"):
-        return distribution
-    usual = {"step": 1 if kind == "int" else None, "log": False}
-    told = {name: value for name, value in found["attributes"].items() if name not in usual or value != usual[name]}
-    return json.dumps({"type": kind, **told}, separators=(",", ":"))
 
 
 def _write(file: FileIO, lines: bytes, *, wait: bool) -> None:

@@ -10,6 +10,7 @@ from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.search import duplicates
+from autoprune.search.width_table import WidthTable
 from autoprune.structure.topology import Topology
 
 
@@ -29,6 +30,7 @@ class Known:
         self._by_number: dict[int, CandidateRecord] = {}
         self._by_key: dict[object, list[CandidateRecord]] = {}
         self._front: Front | None = None
+        self._widths = WidthTable(topology)
 
     def get(self, number: int | None) -> CandidateRecord | None:
         """Look up a candidate.
@@ -75,6 +77,12 @@ class Known:
         return self._front
 
     @property
+    def widths(self) -> WidthTable:
+        """Widths of all candidates."""
+        self._follow()
+        return self._widths
+
+    @property
     def limits(self) -> LimitCheck:
         """Limits of the search, and the dense model to which they refer."""
         return LimitCheck.of_search(self._records, self._problem)
@@ -92,3 +100,4 @@ class Known:
             if self._by_number.get(number) is not record:
                 self._by_key.setdefault(duplicates.key_of(record, self._topology), []).append(record)
         self._by_number, self._front = now, None
+        self._widths.follow(self._records)

@@ -37,6 +37,8 @@ _FORGIVEN = "exhausted_at"
 _RESCANNED = "rescanned_at"
 #: User attribute of a trial that holds the number of attempts.
 ATTEMPTS = "attempts"
+#: Optuna's system attribute of a queued trial, with its parameters.
+_QUEUED = "fixed_params"
 _FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -216,6 +218,15 @@ class Ledger:
         assert number is not None
         self.storage.set_trial_state_values(self._storage_id(number), state=TrialState.RUNNING)
         return self.trial(number)
+
+    def forget_queued(self, trial: optuna.Trial) -> None:
+        """Keep the parameters of a trial that was queued once, now that all of them are set.
+
+        Args:
+            trial: Running trial.
+        """
+        if self.found(trial.number).system_attrs.get(_QUEUED):
+            self.storage.set_trial_system_attr(trial._trial_id, _QUEUED, {})
 
     @property
     def runs_dense(self) -> bool:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
-from autoprune.search.allocation.cost_model import CostModel
 from autoprune.structure.topology import Topology
-
-#: Largest relative error of costs as floating-point numbers.
-_ROUNDING = 1e-9
 
 
 def choose_parent(
@@ -71,11 +65,11 @@ def shrink_to_ancestor(
     Returns:
         The plan, unchanged if a candidate contains it already or none is within `slack`.
     """
-    least = (1.0 - slack) * topology.cost(plan.widths, plan.dropped).multiply_adds
+    least = least_left(plan, topology, slack)
     large = [record for record in records if record.search.multiply_adds >= least]
     fitting = [record for record in large if _recovered(record) and _holds(record, plan)]
     fitting.sort(key=lambda record: record.search.multiply_adds)
-    for record in _leaving(fitting, plan, topology, least):
+    for record in fitting:
         fewer = {name: min(width, record.widths[name]) for name, width in plan.widths.items()}
         if topology.cost(fewer, plan.dropped).multiply_adds < least or not has_weights(record.number):
             continue
@@ -83,16 +77,15 @@ def shrink_to_ancestor(
     return plan
 
 
-def _leaving(
-    records: Sequence[CandidateRecord], plan: ResolvedPlan, topology: Topology, least: float
-) -> list[CandidateRecord]:
-    """Return the candidates whose widths leave enough of a plan's multiply-adds, up to rounding."""
-    if not records or not topology.groups:
-        return list(records)
-    model = CostModel(topology, "multiply_adds", plan.dropped)
-    rows = np.array([[record.widths[name] for name in model.names] for record in records], dtype=np.float64)
-    left = model.shares(np.minimum(rows, model.as_array(plan.widths))) * model.dense
-    return [records[place] for place in np.flatnonzero(left >= least * (1 - _ROUNDING)).tolist()]
+def least_left(plan: ResolvedPlan, topology: Topology, slack: float) -> float:
+    """Work out the multiply-adds that have to be left of a plan that is shrunk.
+
+    Args:
+        plan: Plan to shrink.
+        topology: Structure of the dense model.
+        slack: Share of the plan's multiply-adds that it may lose, in [0, 1).
+    """
+    return (1.0 - slack) * topology.cost(plan.widths, plan.dropped).multiply_adds
 
 
 def _contains(record: CandidateRecord, plan: ResolvedPlan) -> bool:

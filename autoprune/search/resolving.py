@@ -14,6 +14,7 @@ from autoprune.search import lineage
 from autoprune.search.adjustment import fit_to_ancestor, scale_steps, shrink_to_limits
 from autoprune.search.ledger import origin_of
 from autoprune.search.proposal import Proposal, Result
+from autoprune.search.sources.polish import at_its_widths
 from autoprune.search.sources.untried import UNTRIED
 from autoprune.search.space.space import dense_plan
 from autoprune.search.state import SearchState
@@ -40,7 +41,7 @@ def resolve_trial(state: SearchState, trial: optuna.Trial) -> Proposal:
         plan = scale_steps(state, plan)
     polished = trial.user_attrs.get("of")
     if polished is None:
-        allowed = [record for record in state.ancestors() if lineage.is_allowed(record, origin)]
+        allowed = [record for record in state.containing(plan) if lineage.is_allowed(record, origin)]
         ancestor = lineage.choose_parent(allowed, plan, state.model.has_weights)
         start_from = None if ancestor is None else ancestor.number
     else:
@@ -57,8 +58,10 @@ def resolve_trial(state: SearchState, trial: optuna.Trial) -> Proposal:
 
 def _plan(state: SearchState, trial: optuna.Trial, origin: Origin) -> PruningPlan:
     seed = state.seed(trial.number)
-    given = trial.user_attrs.get("plan")
-    if given is not None:
+    given, of = trial.user_attrs.get("plan"), state.known.get(trial.user_attrs.get("of"))
+    if given is None and of is not None:
+        return replace(at_its_widths(of, state.model.topology), seed=seed)
+    if given is not None:  # earlier versions stored the plan of a polish, too
         plan = PruningPlan.from_dict(given)
         return replace(plan, seed=seed) if origin is Origin.POLISHED else plan
     if origin is Origin.DENSE:

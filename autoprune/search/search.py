@@ -276,6 +276,7 @@ class Search:
             attempts.begin(trial)
             try:
                 suggest(trial, self.state.space)
+                ledger.forget_queued(trial)
             except (KeyboardInterrupt, GeneratorExit, StorageError):
                 attempts.reset(ledger, trial.number)
                 raise

@@ -160,10 +160,15 @@ class SearchState:
         """
         return (self.settings.seed * 100_003 + number) % 2**31
 
-    def ancestors(self) -> Sequence[CandidateRecord]:
-        """Return the candidates that a trial may start from, if their weights are stored."""
+    def containing(self, plan: ResolvedPlan) -> Sequence[CandidateRecord]:
+        """Return the candidates as wide as a plan that a trial may start from, if their weights are stored.
+
+        Args:
+            plan: Plan to start.
+        """
         lineage = self.settings.search.lineage
-        return [record for record in self.records if lineage or record.origin is Origin.DENSE]
+        found = self.known.widths.containing(plan.widths)
+        return [record for record in found if lineage or record.origin is Origin.DENSE]
 
 
 #: Queues a proposal where one is due; returns whether it did.

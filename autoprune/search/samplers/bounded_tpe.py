@@ -44,12 +44,19 @@ class BoundedTPESampler(TPESampler):
     ) -> dict[str, OptunaValue]:
         """Sample all parameters together.
 
+        Optuna's sampler also stores them a second time, for other processes that sample before the trial has them all.
+
         Args:
             study: Optuna study.
             trial: Trial to sample for.
             search_space: Parameters to sample.
         """
-        return super().sample_relative(self._seen(study, trial), trial, search_space)
+        seen, found = self._seen(study, trial), {}
+        group = self._search_space_group
+        for part in [search_space] if group is None else group.search_spaces:
+            names = [name for name in sorted(part) if name in search_space]
+            found.update(self._sample_relative(seen, trial, {name: search_space[name] for name in names}))
+        return found
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -164,4 +164,15 @@ def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSa
     if name == "evolution" and isinstance(before, EvolutionSampler):
         return before
     fixed = name in ("qmc", "evolution")
-    return sampler(name, seed if fixed else (seed * 1_000_003 + asked) % 2**31)
+    fresh = sampler(name, seed if fixed else (seed * 1_000_003 + asked) % 2**31)
+    _keep_space(fresh, before)
+    return fresh
+
+
+def _keep_space(fresh: BaseSampler, before: BaseSampler | None) -> None:
+    """Let a genetic sampler go on with the parameters that all trials had at the last ask; only new trials are read."""
+    from optuna.samplers import NSGAIIISampler, NSGAIISampler
+
+    for kind in (NSGAIISampler, NSGAIIISampler):
+        if fresh is not before and isinstance(fresh, kind) and isinstance(before, kind):
+            fresh._search_space = before._search_space

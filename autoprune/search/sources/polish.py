@@ -111,14 +111,20 @@ def enqueue_polish(state: SearchState) -> bool:
     record = choose_to_polish(state.front(), settings.search.structure_cost, state.model.has_weights)
     if record is None:
         return False
-    plan = _at_its_widths(record, state.model.topology)
-    attributes = {"origin": Origin.POLISHED.value, "plan": plan.to_dict(), "of": record.number}
-    ledger.enqueue(ledger.found(record.number).params, attributes)
+    ledger.enqueue(ledger.found(record.number).params, {"origin": Origin.POLISHED.value, "of": record.number})
     return True
 
 
-def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
-    """Replace choices by scores with the widths and blocks they gave, so that other scores change nothing."""
+def at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
+    """Replace choices by scores with the widths and blocks they gave, so that other scores change nothing.
+
+    Args:
+        record: Candidate that is trained further.
+        topology: Structure of the dense model.
+
+    Returns:
+        The plan of its polish, with its seed.
+    """
     plan = record.plan
     if not plan.needs_scores:
         return plan

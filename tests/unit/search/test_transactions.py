@@ -18,6 +18,7 @@ from autoprune.errors import AutopruneError, StorageError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search import journal_file
 from autoprune.search.interrupted import settle_interrupted
+from autoprune.search.journal_lines import fold
 from autoprune.search.ledger import Ledger
 from autoprune.search.search import Search
 from autoprune.search.settings import StudySettings
@@ -46,10 +47,10 @@ def opened(folder: Path, chosen: StudySettings, records: list[CandidateRecord]) 
 
 
 def ends(before: bytes, after: bytes) -> Iterator[int]:
-    """Where a process may have died: after each line that an ask wrote, and in the middle of the second."""
+    """Where a process may have died: after each line that an ask wrote, and in the middle of the first and the last."""
     assert after.startswith(before)
     found = [place + 1 for place in range(len(before), len(after)) if after[place : place + 1] == b"\n"]
-    yield from (*found, found[1] - 3)
+    yield from sorted({*found, found[0] - 100, found[-1] - 3})
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -61,7 +62,7 @@ def test_a_process_that_dies_between_two_lines_of_an_ask_asks_the_same_again(sam
     for number in range(32):
         before = journal.read_bytes()
         proposal = asked(search)
-        for place in ends(before, journal.read_bytes()) if number in (0, 1, 9, 20, 31) else ():
+        for place in ends(before, journal.read_bytes()) if number in (0, 1, 9, 14, 20, 31) else ():
             cut = tmp_path / f"{number}-{place}"
             cut.mkdir()
             (cut / JOURNAL).write_bytes(journal.read_bytes()[:place])
@@ -82,7 +83,7 @@ def test_a_process_that_dies_between_two_lines_of_an_ask_asks_the_same_again(sam
                 expected = asked(unbroken)
             assert told(following) == told(expected), (number, place)
         search.tell(proposal, run_trial(search, proposal))
-    assert cuts > 60
+    assert cuts > 40
     assert any(record.origin == "polished" for record in records)
 
 
@@ -113,6 +114,43 @@ def test_lines_are_those_of_optuna(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="autoprune", storage=theirs)
     assert study.trials == search.state.ledger.study.get_trials()
     assert open_journal(tmp_path).get_all_trials(0) == theirs.get_all_trials(0)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_an_ask_writes_each_trial_in_one_line(sampler: str, tmp_path: Path) -> None:
+    chosen, records = settings(trials=60, sampler=sampler), []
+    search = opened(tmp_path, chosen, records)
+    kinds = set()
+    for _ in range(36):
+        before = (tmp_path / JOURNAL).read_bytes()
+        proposal = asked(search)
+        fresh = [json.loads(line) for line in (tmp_path / JOURNAL).read_bytes()[len(before) :].splitlines()]
+        trial = search.state.ledger.found(proposal.number)
+        lines = [line for line in fresh if line["op_code"] == 4 and line["params"].keys() == trial.params.keys()]
+        if proposal.origin.value in ("sampled", "polished"):
+            kinds.add(proposal.origin)
+            assert lines
+            assert not any(line["op_code"] == 5 for line in fresh), "no line for each parameter"
+            assert "plan" not in lines[-1].get("user_attrs", {})
+            extra = lines[-1].get("system_attrs", {})
+            assert not extra.get("fixed_params"), "the parameters are there once"
+            assert not any("relative" in name for name in extra)
+        search.tell(proposal, run_trial(search, proposal))
+    assert len(kinds) == 2
+    again = open_journal(tmp_path).get_all_trials(0)
+    assert again == search.state.ledger.study.get_trials(), "also in a process that reads the file"
+
+
+def test_lines_behind_another_state_stay_where_they_are() -> None:
+    create = {"op_code": 4, "worker_id": "w", "study_id": 0, "datetime_start": None, "state": 4, "user_attrs": {"a": 1}}
+    begun = {"op_code": 6, "worker_id": "w", "trial_id": 7, "state": 0, "values": None, "datetime_start": "then"}
+    ended = {**begun, "state": 3, "datetime_complete": "now"}
+    attribute = {"op_code": 8, "worker_id": "w", "trial_id": 7, "user_attr": {"b": 2}}
+    other = {**attribute, "trial_id": 3}
+    found = fold([other, create, begun, create, attribute, ended, attribute], 9)
+    both = {**create, "state": 0, "datetime_start": "then", "user_attrs": {"a": 1, "b": 2}}
+    assert found == [other, both, create, ended, attribute]
+    assert create["user_attrs"] == {"a": 1}
 
 
 class _BrokenSampler(BaseSampler):
