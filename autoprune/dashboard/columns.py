@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -101,8 +102,12 @@ def _run_columns(one: Snapshot) -> dict[str, Properties]:
 
 def _errors(front: Front, split: str) -> np.ndarray:
     """Collect the standard errors of the quality."""
-    measured = (record.search if split == SPLITS[0] else record.test for record in front.records)
-    return np.array([math.nan if one is None else one.quality_error for one in measured])
+
+    def read(record: CandidateRecord) -> float:
+        found = record.search if split == SPLITS[0] else record.test
+        return math.nan if found is None else found.quality_error
+
+    return front.numbers.column(f"{split} error", read)
 
 
 def _column(quantity: Quantity, name: str, values: np.ndarray, errors: np.ndarray | None) -> Properties:
@@ -126,12 +131,11 @@ def compact(values: np.ndarray) -> list[float | int | None]:
     Returns:
         The numbers with few digits, None where they are not finite.
     """
-    return [_short(value) for value in values.tolist()]
+    return [_short(value) if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _short(value: float) -> float | int | None:
-    if not math.isfinite(value):
-        return None
+@functools.lru_cache(maxsize=2**17)  # a refresh rounds the same numbers again
+def _short(value: float) -> float | int:
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{_DIGITS}g}")
 
 

@@ -140,17 +140,32 @@ def _likely(  # what `find_as_good` has, and what it found
     for column, change in zip(noisy.columns, changes, strict=True):
         moved = np.zeros((draws, len(known))) if change is None else change[0][:draws]
         drawn.append(np.ascontiguousarray((near[:, column] + problem.rows[column].loss(1.0) * moved).T))
-    ends = [(one.min(axis=1), one.max(axis=1)) for one in drawn]
     costs = [column for column in range(points.shape[1]) if column not in noisy.columns]
-    for row, here in enumerate(found):
-        rivals = ((near <= points[here]) | in_doubt[here])[:, costs].all(axis=1)
-        for lowest, highest in ends:  # one that is worse in a metric in every draw decides nothing
-            rivals &= lowest <= highest[row]
-        rivals[row] = False
-        ahead = _ahead([(one[row], one[rivals]) for one in drawn])
-        if (ahead + 1).mean() / 2 >= 1 - CONFIDENCE:
-            kept[here] = found[here]
+    places = [*found]
+    for start in range(0, len(places), _AT_ONCE):
+        some = places[start : start + _AT_ONCE]
+        rivals = _rivals(near[:, costs], points[np.ix_(some, costs)], in_doubt[np.ix_(some, costs)], drawn, start)
+        for row, here in enumerate(some):
+            ahead = _ahead([(one[start + row], one[rivals[row]]) for one in drawn])
+            if (ahead.sum() / draws + 1) / 2 >= 1 - CONFIDENCE:
+                kept[here] = found[here]
     return kept
+
+
+def _rivals(
+    near: np.ndarray, own: np.ndarray, in_doubt: np.ndarray, drawn: Sequence[np.ndarray], start: int
+) -> np.ndarray:
+    """Tell which known candidates cost no more than some, and are not worse in a metric in every draw.
+
+    near: costs of the known candidates; own, in_doubt: those of some, which are the known ones from `start` on.
+    """
+    rivals = np.ones((len(own), len(near)), dtype=bool)
+    for column in range(near.shape[1]):
+        rivals &= (near[:, column] <= own[:, column, None]) | in_doubt[:, column, None]
+    for one in drawn:
+        rivals &= one.min(axis=1) <= one[start : start + len(own)].max(axis=1)[:, None]
+    rivals[np.arange(len(own)), start + np.arange(len(own))] = False
+    return rivals
 
 
 def _ahead(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -72,19 +72,21 @@ class Front:
         object.__setattr__(self, "numbers", Numbers(self.records, self.problem, self.dense))
 
     @classmethod
-    def of(cls, records: Sequence[CandidateRecord], problem: Problem) -> Front:
+    def of(cls, records: Sequence[CandidateRecord], problem: Problem, before: Front | None = None) -> Front:
         """Compute the front of all candidates that were trained to the end, on the search split.
 
         Args:
-            records: All candidates. They decide together which latencies count as equal. Removed ones are never on the
-                front.
+            records: All candidates; together they decide which latencies are equal. Removed ones are never members.
             problem: Objectives and limits of the search.
+            before: Front of the same study at an earlier moment, whose numbers are taken over; None for none.
 
         Returns:
             The front.
         """
         members, as_good_as = find_members(records, problem)
-        return cls(members=members, records=tuple(records), problem=problem, as_good_as=as_good_as)
+        found = cls(members=members, records=tuple(records), problem=problem, as_good_as=as_good_as)
+        found.numbers.continue_from(None if before is None else before.numbers)
+        return found
 
     @property
     def strict(self) -> tuple[CandidateRecord, ...]:

@@ -36,7 +36,24 @@ class Numbers:
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
         self._kept: dict[str, object] = {}
+        self._columns: dict[str, np.ndarray] = {}
         self._places = {record.number: place for place, record in enumerate(self.records)}
+        # Columns of an earlier moment, the place of each candidate in them, and the places of new candidates.
+        self._earlier: dict[str, np.ndarray] = {}
+        self._origins, self._new = np.zeros(0, dtype=np.int64), list[int]()
+
+    def continue_from(self, before: Numbers | None) -> None:
+        """Take over the numbers of candidates that were there at an earlier moment of the same study.
+
+        Args:
+            before: Numbers of that moment, None for none; nothing is taken from another problem or dense model.
+        """
+        if before is None or before.dense is not self.dense or before.problem != self.problem or not before.records:
+            return
+        known = {id(record): place for place, record in enumerate(before.records)}
+        origins = [known.get(id(record), -1) for record in self.records]
+        self._earlier, self._origins = before._columns, np.array(origins, dtype=np.int64)
+        self._new = [place for place, origin in enumerate(origins) if origin < 0]
 
     def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
         """Find the positions of candidates.
@@ -60,7 +77,7 @@ class Numbers:
         """
         objective = self.problem.objective(name)
         whole = None if self.dense is None else self.dense.search
-        return self._once("shown", name, lambda: [objective.shown(one.search, whole) for one in self.records])
+        return self.column(f"shown {name}", lambda one: objective.shown(one.search, whole))
 
     def bound(self, limit: Limit) -> np.ndarray:
         """Return the numbers that a limit of a metric bounds.
@@ -72,7 +89,7 @@ class Numbers:
             Numbers; NaN where the metric was not measured.
         """
         problem = self.problem
-        return self._once("bound", limit.objective, lambda: [problem.bound(limit, one) for one in self.records])
+        return self.column(f"bound {limit.objective}", lambda one: problem.bound(limit, one))
 
     def spread(self, cost: str) -> np.ndarray:
         """Return how wide the intervals of ratios to dense are.
@@ -92,7 +109,7 @@ class Numbers:
                 return 1.0
             return one.high / one.ratio if one.trusted else float("nan")
 
-        return self._once("spread", cost, lambda: [found(one) for one in self.records])
+        return self.column(f"spread {cost}", found)
 
     @cached_property
     def complete(self) -> np.ndarray:
@@ -118,7 +135,7 @@ class Numbers:
         Returns:
             Standard errors; 0 where they are unknown.
         """
-        return self._once("errors", metric, lambda: [one.search.error_of(metric) for one in self.records])
+        return self.column(f"errors {metric}", lambda one: one.search.error_of(metric))
 
     @cached_property
     def dense_errors(self) -> np.ndarray:
@@ -157,5 +174,22 @@ class Numbers:
             self._kept[key] = work_out()
         return cast("T", self._kept[key])
 
-    def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
-        return self.once(f"{kind} {name}", lambda: np.array(work_out(), dtype=np.float64))
+    def column(self, key: str, read: Callable[[CandidateRecord], float]) -> np.ndarray:
+        """Collect a number of every candidate, and keep it, also for later moments of the study.
+
+        Args:
+            key: Name of the number.
+            read: Function from a candidate to the number, which depends on the problem and the dense model at most.
+
+        Returns:
+            Float [records], which must not be changed.
+        """
+        if key not in self._columns:
+            earlier = self._earlier.get(key)
+            if earlier is None:
+                found = np.array([read(record) for record in self.records], dtype=np.float64)
+            else:
+                found = earlier[self._origins]
+                found[self._new] = [read(self.records[place]) for place in self._new]
+            self._columns[key] = found
+        return self._columns[key]

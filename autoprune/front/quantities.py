@@ -65,8 +65,12 @@ class Quantity:
         if split == "search" and self.objective is not None:
             return front.numbers.shown(self.name)
         dense = None if front.dense is None else _measured(front.dense, split)
-        found = (_measured(record, split) for record in front.records)
-        return np.array([math.nan if one is None else self.read(one, dense) for one in found], dtype=float)
+
+        def read(record: CandidateRecord) -> float:
+            found = _measured(record, split)
+            return math.nan if found is None else self.read(found, dense)
+
+        return front.numbers.column(f"{split} {self.name}", read)
 
     def arms(self, front: Front, split: str = "search") -> tuple[np.ndarray, np.ndarray] | None:
         """Collect how far the numbers reach up and down within their noise.

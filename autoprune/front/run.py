@@ -90,8 +90,11 @@ class Run:
         wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
         return manifest.problem(wanted.objectives, wanted.limits, [one.name for one in wanted.measure.profiles])
 
-    def front(self) -> Front:
+    def front(self, before: Front | None = None) -> Front:
         """Find the non-dominated candidates.
+
+        Args:
+            before: Front of the same study at an earlier moment, whose numbers are taken over; None for none.
 
         Returns:
             The front over the objectives of the study, with its limits.
@@ -100,7 +103,7 @@ class Run:
             StorageError: The stored settings have no such objectives or limits.
             UnknownNameError: An objective or limit is not known.
         """
-        return Front.of(self.records, self.problem)
+        return Front.of(self.records, self.problem, before)
 
     def importances(self) -> Importances:
         """Work out how much each sampled parameter mattered.

@@ -20,6 +20,8 @@ from autoprune.records.measurement import HIGHEST, Measurement
 
 #: Relative error beyond which numbers are not those of rounding.
 _CLEAR = 1e-6
+#: Independent changes are drawn for so many measurements at a time, and kept for later ones.
+_ROWS = 256
 
 
 def quantile(confidence: float = CONFIDENCE) -> float:
@@ -140,7 +142,16 @@ def draw_changes(
     if not errors.any():
         return None
     # The same of many independent samples: the two have the covariance -1, and the variances 1 and e - 1.
-    drawn, other = np.random.default_rng(0).normal(size=(2, draws, len(measurements))) * errors
+    rows = math.ceil(len(measurements) / _ROWS) * _ROWS
+    drawn, left = (part[: len(errors)].T * errors for part in _independent_draws(rows, draws))
+    return drawn, left
+
+
+@functools.lru_cache(maxsize=4)
+def _independent_draws(rows: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw independent changes for errors of 1, float [rows, draws]; a row is the same whatever the number of rows."""
+    numbers = np.random.default_rng(0).normal(size=(rows, 2, draws))
+    drawn, other = numbers[:, 0], numbers[:, 1]
     return drawn, math.sqrt(math.e - 2) * other - drawn
 
 
