@@ -6,6 +6,9 @@ For each network of benchmarks/against a study script is written and run by the 
 max_latency_ms=X and --limit max_drop=0.01, where X is SHARE of the dense model's latency in ONNX Runtime on one thread
 with 16 images. `autoprune choose` picks a candidate, which another process rebuilds and times in turn with the dense
 model.
+
+What is done is kept under benchmarks/out, so that an interrupted run goes on where it was; latencies in doubt, as on a
+busy machine, are measured again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +26,11 @@ import typer
 import autoprune
 from autoprune.codec import to_plain
 from autoprune.measure.latency.comparer import LatencyComparer
+from autoprune.records.atomic import write_atomically
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
 from benchmarks.against.__main__ import task as whole_task
+from benchmarks.against.networks import FOLDER
 from benchmarks.latency_front import IMAGES
 from benchmarks.reporting import print_machine, print_table
 from studies.fashion_mnist.data import datasets
@@ -71,9 +75,10 @@ def main(  # one option each
     print_machine()
     rows = []
     for network in networks.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append([network, *_row(network, Path(folder), (share, trials, steps))])
-            print(rows[-1], flush=True)
+        folder = FOLDER / f"latency_limit-{network}-{share}-{trials}-{steps}"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.append([network, *_row(network, folder, (share, trials, steps))])
+        print(rows[-1], flush=True)
     columns = (
         *("network", "limit, ms", "chosen", "accuracy, search", "of dense", "latency in the study, ms"),
         *("in another process, ms", "keeps the limit", "doubts"),
@@ -85,7 +90,10 @@ def _row(network: str, folder: Path, how: tuple[float, int, int]) -> list[str]:
     share, trials, steps = how
     script, out = folder / "study.py", folder / "run"
     script.write_text(_SCRIPT.format(network=network, steps=steps))
-    limit = share * _dense(network).latency_ms
+    given = folder / "limit.txt"
+    if not given.exists():
+        write_atomically(given, f"{share * _dense(network).latency_ms}\n".encode())
+    limit = float(given.read_text())
     for _ in range(2):  # a second run measures again what is in doubt
         _run("autoprune", "run", script, "--out", out, "--trials", trials, *_limits(limit))
         told = _run("autoprune", "choose", out, may_fail=True)
