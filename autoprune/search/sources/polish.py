@@ -13,9 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.origins import Origin
 from autoprune.records.paired import difference_errors, quantile
 from autoprune.search.state import SearchState
@@ -40,6 +42,9 @@ def is_polish_due(sampled: int, share: float) -> bool:
 def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
     """Choose the member of the front with the most to gain relative to its training.
 
+    With limits, only members count that keep them. While none keeps the limits of quality with confidence, the one
+    that is nearest to them is chosen, and others the sooner the more often it was trained.
+
     The possible gain is the difference in quality to the best larger candidate, less what may be luck, divided by the
     number of candidates with the same widths. Where all of it may be luck, the measured difference decides. The newest
     candidate of equal widths stands for them.
@@ -52,11 +57,14 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
     Returns:
         The candidate; None if there is none.
     """
-    members = [
+    trainable = [
         record
         for record in _best_of_widths(front)
         if record.plan.recovery.steps > 0 and not record.note and has_weights(record.number)
     ]
+    members, nearest = _within_limits(front, trainable)
+    if nearest is not None:
+        return nearest
     best, best_score = None, (-1.0, -1.0)
     costs, losses = front.numbers.shown(cost), front.numbers.losses
     trained = Counter(record.architecture for record in front.records)
@@ -69,6 +77,37 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
         if score > best_score:
             best, best_score = record, score
     return best
+
+
+def _within_limits(
+    front: Front, members: Sequence[CandidateRecord]
+) -> tuple[Sequence[CandidateRecord], CandidateRecord | None]:
+    """Keep the members that keep the limits; where none keeps those of quality for sure, find the nearest one.
+
+    Training changes no cost: a member beyond a limit of one stays beyond it. Where all are, all count.
+    """
+    problem, places = front.problem, front.numbers.places(members)
+    if not (members and problem.limits.each):
+        return members, None
+    measured = LimitCheck.of_search(front.records, problem)
+    over = [value[places] for name, value in measured.excesses(front.numbers).items() if name in problem.costs]
+    affordable = np.max(over, axis=0, initial=-np.inf) <= 0
+    if not affordable.any():
+        return members, None
+    below = _excess_of_quality(measured, front, places)
+    surely = _excess_of_quality(replace(measured, confidence=CONFIDENCE), front, places)
+    if (affordable & (surely <= 0)).any():
+        return [one for one, kept in zip(members, affordable & (below <= 0), strict=True) if kept], None
+    trained = Counter(record.architecture for record in front.records)
+    times = np.array([trained[one.architecture] for one in members])
+    return members, members[int(np.argmin(np.where(affordable, surely * times, np.inf)))]
+
+
+def _excess_of_quality(check: LimitCheck, front: Front, places: np.ndarray) -> np.ndarray:
+    """How far some candidates are beyond the limits of quality and metrics, the farthest of each."""
+    found = check.excesses(front.numbers).items()
+    of_quality = [value[places] for name, value in found if name not in front.problem.costs]
+    return np.asarray(np.max(of_quality, axis=0, initial=-np.inf))
 
 
 def _sure_gain(front: Front, record: CandidateRecord, gains: np.ndarray) -> float:

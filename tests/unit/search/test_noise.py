@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext, costs_of, finished_trials
 from autoprune.search.sources.polish import choose_to_polish
@@ -76,3 +78,35 @@ def test_where_all_may_be_luck_the_measured_difference_decides() -> None:
     chosen = choose_to_polish(front_of([dense, near, far]), "multiply_adds", lambda _: True)
     assert chosen is not None
     assert chosen.number == 2
+
+
+def limited(*wrong: int, max_drop: float = 0.02) -> int:
+    """Number of the candidate that is polished, of some with so many wrong answers, at 0.9, 0.8, ... of the work.
+
+    The dense model has 10 wrong answers of 400, which all share. At most 0.85 of its work is allowed.
+    """
+    dense = candidate(0, answers(range(10)), 1000, "dense")
+    others = [trained(n, answers(range(count)), 1000 - 100 * n) for n, count in enumerate(wrong, start=1)]
+    limits = Limits(max_drop=max_drop, max_multiply_adds=850)
+    chosen = choose_to_polish(Front.of([dense, *others], problem_of(limits=limits)), "multiply_adds", lambda _: True)
+    assert chosen is not None
+    return chosen.number
+
+
+def test_with_limits_the_nearest_to_them_is_polished_and_then_those_that_keep_them() -> None:
+    assert limited(19, 25, 60, 200) == 2, "1 costs too much, and 3 and 4 are farther from the limit of 18"
+    assert limited(11, 13, 60, 200) == 2, "2 keeps the limits with confidence"
+    assert limited(11, 13, 14, 200) == 3, "both keep them, and 3 is farther below a larger one"
+    assert limited(11, 13, 60, 200, max_drop=0.9) == 4, "all may go, and 4 has the most to gain"
+
+
+def test_where_the_nearest_to_the_limits_was_polished_often_another_one_is() -> None:
+    dense = candidate(0, answers(range(10)), 1000, "dense")
+    again = [trained(number, answers(range(25)), 800) for number in (1, 2, 3, 4)]
+    other = trained(5, answers(range(30)), 700)
+    problem = problem_of(limits=Limits(max_drop=0.02, max_multiply_adds=850))
+    few = choose_to_polish(Front.of([dense, again[0], other], problem), "multiply_adds", lambda _: True)
+    many = choose_to_polish(Front.of([dense, *again, other], problem), "multiply_adds", lambda _: True)
+    assert few is not None
+    assert many is not None
+    assert (few.number, many.number) == (1, 5)
