@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.objectives import further_metric
+from autoprune.records.metric_objectives import further_metric
 from autoprune.records.paired import bound_errors, difference_errors, draw_changes, quantile
 from autoprune.records.problem import Problem
 

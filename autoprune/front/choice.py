@@ -228,8 +228,8 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
         if _unknown(numbers, check, name)[every].all():
             in_doubt = bool(np.isfinite(numbers.shown(name)[every]).any())
             got, remedy = ("only numbers in doubt", _BUSY) if in_doubt else ("no measurement", "")
-            if check.problem.objective(name).is_compared and not in_doubt:
-                remedy = "measure.latency_rounds says how often; 0 leaves it out."
+            if not in_doubt:
+                remedy = check.problem.objective(name).setting
             return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
     nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
     itself = check.dense is None or nearest is check.dense
@@ -249,5 +249,5 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
     got = f"none; the nearest is candidate {nearest.number} with {quality}{others}{unknown}"
     remedy = "Loosen a limit or run more trials."
     if _in_doubt(numbers, check, by)[every].any():
-        remedy += f" Some latencies are in doubt: {_BUSY[0].lower()}{_BUSY[1:]}"
+        remedy += f" Some measurements are in doubt: {_BUSY[0].lower()}{_BUSY[1:]}"
     return error_message("a candidate", f"keep to {asked(check, nearest)}", got, remedy)

@@ -125,7 +125,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
 
 def _latency(front: Front) -> list[tuple[str, bool]]:
-    """Tell for each latency profile whether members are faster: latency need not follow multiply-adds."""
+    """Tell for each latency profile whether members are faster, and of energy: neither need follow multiply-adds."""
     return [line for cost in front.problem.costs.values() if cost.is_compared for line in _by_the_clock(front, cost)]
 
 
@@ -144,16 +144,23 @@ def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:
         )
     if not measured:
         return lines
-    where = "" if cost.title == "latency" else f" ({cost.title})"
-    quicker = [(one.ratio, number, one) for number, one in measured if one.high < 1.0]
-    if not quicker:
-        return [*lines, (f"No member of the front is measurably quicker than dense on this machine{where}.", True)]
-    _, number, best = min(quicker, key=lambda entry: entry[:2])
+    less = [(one.ratio, number, one) for number, one in measured if one.high < 1.0]
+    if not less:
+        return [*lines, (f"No member of the front {_better(cost, 'is')}.", True)]
+    _, number, best = min(less, key=lambda entry: entry[:2])
+    its = "quickest" if cost.is_latency else "thriftiest"
     said = (
-        f"{len(quicker)} of {len(measured)} members are measurably quicker than dense{where}; the quickest, "
-        f"candidate {number}, takes {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}) of its time."
+        f"{len(less)} of {len(measured)} members {_better(cost, 'are')}; the {its}, candidate {number}, takes "
+        f"{best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}) of its {'time' if cost.is_latency else cost.title}."
     )
     return [*lines, (said, False)]
+
+
+def _better(cost: Objective, verb: str) -> str:
+    if not cost.is_latency:
+        return f"{'takes' if verb == 'is' else 'take'} measurably less {cost.title} than dense"
+    where = "" if cost.title == "latency" else f" ({cost.title})"
+    return f"{verb} measurably quicker than dense{' on this machine' if verb == 'is' else ''}{where}"
 
 
 def _predicted(front: Front) -> list[tuple[str, bool]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.objectives import QUALITY, Objective, further_metric
+from autoprune.records.metric_objectives import further_metric
+from autoprune.records.objectives import QUALITY, Objective
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 

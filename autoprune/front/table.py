@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from autoprune.display import shorten
@@ -232,7 +232,7 @@ def _cost(cost: Objective) -> Iterator[Column]:
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
     if cost.is_compared:
-        yield _compared(f"{cost.title} / dense", cost.derived, cost.comparison)
+        yield replace(_compared(f"{cost.title} / dense", cost.derived, cost.comparison), needed=needed)
 
 
 def _against_itself(measurement: Measurement) -> Comparison | None:

@@ -15,6 +15,7 @@ from autoprune.display import describe_value
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.records.energy import Energy
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.origins import Origin
 from autoprune.records.work import Work
@@ -137,18 +138,19 @@ class CandidateRecord:
         """Key of the architecture; candidates of the same key differ in weights alone."""
         return self._architecture
 
-    def with_latencies(self, latencies: Mapping[str, Latency]) -> CandidateRecord:
-        """Replace latencies by later ones.
+    def with_latencies(self, latencies: Mapping[str, Latency], energy: Energy | None = None) -> CandidateRecord:
+        """Replace latencies and energy by later ones.
 
         Args:
             latencies: Name of a latency profile -> latency.
+            energy: Energy; None leaves the earlier one.
 
         Returns:
-            The record, with the latencies in the measurements on both splits.
+            The record, with them in the measurements on both splits.
         """
-        found = {**self.search.latencies, **latencies}
-        test = None if self.test is None else replace(self.test, latencies=found)
-        return replace(self, search=replace(self.search, latencies=found), test=test)
+        found, taken = {**self.search.latencies, **latencies}, energy or self.search.energy
+        test = None if self.test is None else replace(self.test, latencies=found, energy=taken)
+        return replace(self, search=replace(self.search, latencies=found, energy=taken), test=test)
 
     def to_json(self) -> str:
         """Write JSON without the test measurement and the mark of removed weights, which have their own files.

@@ -12,6 +12,7 @@ import numpy as np
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
 from autoprune.records.comparison import Comparison
+from autoprune.records.energy import Energy
 
 #: Name of the latency profile behind the cost "latency_ms".
 DEFAULT_PROFILE = "default"
@@ -88,16 +89,18 @@ class Latency:
         return self.clock == PREDICTION
 
 
-@stored(Format(what="the latencies of a candidate"))
+@stored(Format(what="the latencies of a candidate", optional=("energy",)))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaterLatencies:
-    """Latencies that were measured after the trial, in place of earlier ones.
+    """Latencies and energy that were measured after the trial, in place of earlier ones.
 
     Attributes:
         latencies: Name of a latency profile -> latency against dense.
+        energy: Energy against dense; None where it was not measured.
     """
 
     latencies: Mapping[str, Latency]
+    energy: Energy | None = None
 
 
 def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
@@ -111,7 +114,15 @@ def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "latencies", "mask_latency", "costs", "deviations", "metric_deviations"),
+        optional=(
+            "nonzero_parameters",
+            "latencies",
+            "energy",
+            "mask_latency",
+            "costs",
+            "deviations",
+            "metric_deviations",
+        ),
         formerly={"mask_latency": "masked"},
         apart=("_arrays",),
         any_number=("quality", "quality_error", "metrics", "costs"),
@@ -132,6 +143,7 @@ class Measurement:
         size_bytes: Length of the file in the run folder, which is compressed where zeros make that smaller.
         latencies: Name of a latency profile -> latency against dense. Those that were not measured are missing, and a
             test measurement has those of the search measurement.
+        energy: Energy of a call against dense, in the default latency profile; None when it was not measured.
         nonzero_parameters: Entries of parameters that are not zero; by default all of them.
         mask_latency: Latency against the same model without its masks, so the effect of the masks alone; None without
             masks or when it was not measured.
@@ -150,6 +162,7 @@ class Measurement:
     size_bytes: int
     latencies: Mapping[str, Latency] = field(default_factory=dict)
     nonzero_parameters: int = _ALL
+    energy: Energy | None = None
     mask_latency: Latency | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
     deviations: tuple[float, ...] = ()

@@ -1,7 +1,7 @@
 """Registry of objectives: what a study can minimise, limit, show in tables and choose by. Plain data, without torch.
 
-A cost is one row of COSTS. The quality and the further metrics of a task are made by `metric_objective`, as only the
-task knows their names and directions.
+A cost is one row of COSTS. The quality and the further metrics of a task are made by `records.metric_objectives`, as
+only the task knows their names and directions.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from autoprune.records.origins import Origin
 
 #: Name of the objective of the task's quality metric.
 QUALITY = "quality"
+#: Name of the cost of energy, which is read from a counter and never predicted.
+ENERGY = "energy_mj"
 #: Name of the latency in a further profile, such as "latency_ms[batch32]".
 _TIMED = re.compile(r"latency_ms\[([^\[\]]+)\]")
 #: Kinds of objectives: a metric of the task; a cost that follows from widths and blocks alone; any other cost.
@@ -39,13 +41,15 @@ class Objective:
             profile's name in brackets.
         title: Name for people.
         value: Function from a measurement to the number; NaN where it was not measured.
-        unit: Unit of the number, "" for none. A name ends in its unit, if it has one.
+        unit: Unit of the number, "" for none. A name ends in its unit, if it has one, in small letters.
         better: "lower" or "higher".
         kind: One of OBJECTIVE_KINDS.
         form: Format of the number in tables for people.
         heading: Name of its column; the title and the unit when "".
         compared: Function from a measurement to its comparison with dense; None for a cost that is not measured in
-            turn with the dense model. It needs StudySettings.latency_rounds.
+            turn with the dense model.
+        is_latency: Whether it is a latency, which can be predicted.
+        setting: Setting by which it is measured, in a sentence; "" where it always is.
         shared: Whether tables have a column of its share of dense.
         redundant: Function that tells whether a column would say nothing new of a measurement, as the non-zero
             parameters of a model without zeros; None for never.
@@ -66,6 +70,8 @@ class Objective:
     form: str = ",.0f"
     heading: str = ""
     compared: Callable[[Measurement], Comparison | None] | None = None
+    is_latency: bool = False
+    setting: str = ""
     shared: bool = False
     redundant: Callable[[Measurement], bool] | None = None
 
@@ -79,7 +85,7 @@ class Objective:
             Such as "latency_share", or "latency_share[batch32]" for a further profile.
         """
         base, bracket, profile = self.name.partition("[")
-        return f"{base.removesuffix(f'_{self.unit}')}_{suffix}{bracket}{profile}"
+        return f"{base.removesuffix(f'_{self.unit.lower()}')}_{suffix}{bracket}{profile}"
 
     @property
     def axis_title(self) -> str:
@@ -264,39 +270,6 @@ class Objective:
         return ours.trusted and theirs.trusted and ours.high <= theirs.low
 
 
-def further_metric(name: str) -> str:
-    """Return the name by which measurements keep the noise of a metric.
-
-    Args:
-        name: Name of the objective of a metric.
-
-    Returns:
-        The name; "" for the quality.
-    """
-    return "" if name == QUALITY else name
-
-
-@functools.cache
-def metric_objective(name: str, metric: str, higher_is_better: bool) -> Objective:
-    """Make the objective of a metric of the task.
-
-    Args:
-        name: Name of the objective: QUALITY, or the metric's name for a further metric.
-        metric: Name of the metric.
-        higher_is_better: Direction of the metric.
-
-    Returns:
-        The objective. Its value is NaN where the metric was not measured.
-    """
-    better = "higher" if higher_is_better else "lower"
-
-    def further(measurement: Measurement) -> float:
-        return measurement.metrics.get(metric, float("nan"))
-
-    value = attrgetter(QUALITY) if name == QUALITY else further
-    return Objective(name=name, title=metric, value=value, better=better, kind="quality", form=".4f")
-
-
 def further_cost(name: str) -> Callable[[Measurement], float]:
     """Make the function that reads a cost of `Measurement.costs`, which `measure.registry.MEASURERS` fills.
 
@@ -340,6 +313,8 @@ def timed_cost(profile: str = DEFAULT_PROFILE) -> Objective:
         value=measured,
         form=".3f",
         compared=compared,
+        is_latency=True,
+        setting="measure.latency_rounds says how often; 0 leaves it out.",
     )
 
 
@@ -393,5 +368,15 @@ COSTS: dict[str, Objective] = {
             value=further_cost("peak_memory_bytes"),
         ),
         timed_cost(),
+        Objective(
+            name=ENERGY,
+            title="energy",
+            unit="mJ",
+            value=lambda one: math.nan if one.energy is None else one.energy.energy_mj,
+            form=".3f",
+            compared=lambda one: None if one.energy is None else one.energy.comparison,
+            setting="measure.energy=true measures it where the machine has a counter of energy (docs/energy.md).",
+            redundant=lambda one: one.energy is None,
+        ),
     )
 }

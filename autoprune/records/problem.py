@@ -11,7 +11,8 @@ import numpy as np
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limit, Limits, limit_names
-from autoprune.records.objectives import COSTS, QUALITY, Objective, metric_objective, timed_cost
+from autoprune.records.metric_objectives import metric_objective
+from autoprune.records.objectives import COSTS, QUALITY, Objective, timed_cost
 
 #: Objectives of a study that names none.
 DEFAULT_OBJECTIVES = (QUALITY, "size_bytes", "latency_ms")

@@ -17,6 +17,7 @@ from autoprune.records.atomic import atomic_folder, is_being_written, link_or_co
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
+from autoprune.records.energy import Energy
 from autoprune.records.failure import Failure
 from autoprune.records.layer_table import LayerTable
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
@@ -265,14 +266,15 @@ class RunFolder:
         """
         write_atomically(self._candidate(number) / TEST, json.dumps(measurement.to_dict(), indent=1).encode())
 
-    def write_latencies(self, number: int, latencies: Mapping[str, Latency]) -> None:
+    def write_latencies(self, number: int, latencies: Mapping[str, Latency], energy: Energy | None = None) -> None:
         """Write latencies of a candidate that were measured after its trial; they replace the earlier ones.
 
         Args:
             number: Number of the candidate.
             latencies: Name of a latency profile -> latency.
+            energy: Energy that was measured after the trial; None without.
         """
-        data = to_plain(LaterLatencies(latencies=latencies))
+        data = to_plain(LaterLatencies(latencies=latencies, energy=energy))
         write_atomically(self._candidate(number) / LATENCIES, json.dumps(data, indent=1).encode())
 
     def read_candidate(self, number: int) -> CandidateRecord | None:
@@ -292,7 +294,7 @@ class RunFolder:
         if record.number != number:
             raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
         later = _later_latencies(folder / LATENCIES, number)
-        return record.with_latencies(later) if later else record
+        return record if later is None else record.with_latencies(later.latencies, later.energy)
 
     def read_candidates(self) -> list[CandidateRecord]:
         """Read every stored candidate in order of its number."""
@@ -349,17 +351,17 @@ class RunFolder:
         return self.path / CANDIDATES / f"{number:05d}"
 
 
-def _later_latencies(path: Path, number: int) -> Mapping[str, Latency]:
-    """Read latencies that were measured after a trial; none from a file that cannot be read, with a warning."""
+def _later_latencies(path: Path, number: int) -> LaterLatencies | None:
+    """Read latencies that were measured after a trial; None from a file that cannot be read, with a warning."""
     try:
-        return load_dataclass(LaterLatencies, path).latencies if path.exists() else {}
+        return load_dataclass(LaterLatencies, path) if path.exists() else None
     except StorageError as error:
         text = (
             f"{error} The latency of candidate {number} is that of its trial instead, which was in doubt; the next "
             "`autoprune run` measures it again and replaces the file."
         )
         warnings.warn(text, AutopruneWarning, stacklevel=2)
-        return {}
+        return None
 
 
 def _checkpoint_file(run: Path, trial: str, epoch: str) -> WeightsFile:

@@ -74,6 +74,7 @@ def searched_topology(structure: Structure, settings: StudySettings) -> Topology
                     "follow from widths, as a backend has no device",
                     "latency_ms",
                 ),
+                (settings.measure.energy, "measure.energy", "be off, as a backend has no device: tell energy_mj", "on"),
                 (settings.measure.predicts, "measure.latency_when", "be 'always', as a backend has no device", "front"),
             )
             if wrong

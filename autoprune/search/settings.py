@@ -29,7 +29,7 @@ from autoprune.plan.validation import FieldCheck
 from autoprune.records.artifacts import URL_WANTED, is_plain_url
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
-from autoprune.records.objectives import QUALITY, find_cost
+from autoprune.records.objectives import ENERGY, QUALITY, find_cost
 from autoprune.records.problem import DEFAULT_OBJECTIVES
 from autoprune.records.profile import AUTO_BACKEND, LatencyProfile
 from autoprune.search.early_stopping import RULES
@@ -69,6 +69,9 @@ class MeasureSettings:
         latency_when: "always" measures the latency of every candidate. "front" predicts it by the device profile, which
             is made where there is none, and measures what would reach the front by the prediction; tables say which
             are predicted. Latencies in further profiles are always measured.
+        energy: Measure the energy of a call where the machine has a counter that can be read (docs/energy.md), of the
+            candidates whose latency is measured; else it is left out. As an objective or limit it is measured of every
+            candidate, whatever is set here.
         threads: Torch threads of the process, and threads of the backend.
         profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;
             `--latency-profile` of `run`.
@@ -83,6 +86,7 @@ class MeasureSettings:
     latency_width: Annotated[float, POSITIVE] = 0.02
     latency_seconds: Annotated[float, POSITIVE] = 5.0
     latency_when: Annotated[str, one_of(("always", ON_FRONT))] = "always"
+    energy: Annotated[bool, SWITCH] = False
     threads: Annotated[int, at_least(1)] = 1
     profiles: Annotated[tuple[LatencyProfile, ...], each(instance_of(LatencyProfile), least=0)] = ()
 
@@ -265,6 +269,16 @@ class StudySettings(SpaceSettings):
         return self.search.cost == LATENCY_COST or self.measure.predicts
 
     @property
+    def deciding(self) -> frozenset[str]:
+        """Return the names of objectives and of what is limited."""
+        return frozenset((*self.objectives, *(limit.objective for limit in self.limits.each.values())))
+
+    @property
+    def energy_decides(self) -> bool:
+        """Return whether energy is an objective or limited."""
+        return ENERGY in self.deciding
+
+    @property
     def warm_starts(self) -> int:
         """Return the most trials before the sampler's first proposal: dense, solved and uniform points."""
         return 1 + self.search.solved_points + self.search.uniform_points
@@ -372,7 +386,7 @@ def _of_union(text: str, kinds: tuple[object, ...]) -> object:
 def _checks(settings: StudySettings) -> Iterator[FieldCheck]:
     objectives, search = settings.objectives, settings.search
     different = len(set(objectives)) == len(objectives) >= 2 and QUALITY in objectives
-    timed = [name for name in objectives if (cost := find_cost(name)) is not None and cost.is_compared]
+    timed = [name for name in objectives if (cost := find_cost(name)) is not None and cost.is_latency]
     measured = not timed or settings.measure.latency_rounds != 0
     rising = all(a < b for a, b in itertools.pairwise(search.rungs))
     yield different, "objectives", "be 'quality' and one or more different others", objectives

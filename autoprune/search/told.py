@@ -14,8 +14,9 @@ from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.rules import PART, Rule, at_least, check_fields
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.energy import Energy
 from autoprune.records.measurement import DEFAULT_PROFILE, HIGHEST, Latency, Measurement
-from autoprune.records.objectives import QUALITY, Objective
+from autoprune.records.objectives import ENERGY, QUALITY, Objective
 from autoprune.records.paired import quantile
 from autoprune.records.problem import Problem
 from autoprune.records.work import Work
@@ -148,13 +149,14 @@ class Numbers:
         parameters = parts.get("parameters", expected.parameters)
         nonzero = round(plain.get("nonzero_parameters", parameters))
         rest = {name: number for name, number in plain.items() if name not in _COUNTS}
-        timed = {name: told for name, told in self.costs.items() if known[name].is_compared}
+        timed = {name: told for name, told in self.costs.items() if known[name].is_latency}
         return replace(
             expected,
             quality=float(self.quality),
             quality_error=float(self.quality_error),
             metrics={**self.metrics, problem.metric: float(self.quality)},
             latencies={_profile(name): _latency(known[name], told, dense) for name, told in timed.items()},
+            energy=_energy(known[ENERGY], self.costs[ENERGY], dense) if ENERGY in self.costs else None,
             costs=rest,
             nonzero_parameters=nonzero,
             **parts,  # type: ignore[arg-type]  # integers
@@ -230,28 +232,50 @@ def _profile(name: str) -> str:
 
 
 def _latency(cost: Objective, told: Told, dense: CandidateRecord | None) -> Latency:
-    """Return a latency with its ratio to the dense model's, and the intervals that follow from the standard errors."""
-    value, error = _number(told), float(told[1]) if isinstance(told, tuple) else 0.0
-    whole = None if dense is None else dense.search.latencies.get(_profile(cost.name))
-    if dense is not None and whole is None:
-        got = f"none for the dense model, trial {dense.number}"
-        raise ConfigurationError(error_message(f"the cost {cost.name}", "be told of the dense model first", got))
-    reference, spread = (value, 0.0) if whole is None else (whole.latency_ms, _spread(whole))
-    ratio, relative = value / reference, math.hypot(error / value, spread)
+    value, within, ratio, apart, reference = _against(cost, told, dense)
     return Latency(
         latency_ms=value,
-        low_ms=value * math.exp(-_HALF_WIDTH * error / value),
-        high_ms=value * math.exp(_HALF_WIDTH * error / value),
+        low_ms=value / within,
+        high_ms=value * within,
         dense_ms=reference,
         ratio=ratio,
-        ratio_low=ratio * math.exp(-_HALF_WIDTH * relative),
-        ratio_high=ratio * math.exp(_HALF_WIDTH * relative),
+        ratio_low=ratio / apart,
+        ratio_high=ratio * apart,
         backend="told",
         rounds=1,
         clock="device",
     )
 
 
-def _spread(latency: Latency) -> float:
-    """Return the relative standard error of a latency that was told."""
-    return math.log(latency.high_ms / latency.latency_ms) / _HALF_WIDTH
+def _energy(cost: Objective, told: Told, dense: CandidateRecord | None) -> Energy:
+    value, within, ratio, apart, reference = _against(cost, told, dense)
+    return Energy(
+        energy_mj=value,
+        low_mj=value / within,
+        high_mj=value * within,
+        dense_mj=reference,
+        ratio=ratio,
+        ratio_low=ratio / apart,
+        ratio_high=ratio * apart,
+        counter="told",
+        backend="told",
+        bursts=1,
+    )
+
+
+def _against(cost: Objective, told: Told, dense: CandidateRecord | None) -> tuple[float, float, float, float, float]:
+    """Compare what was told with the dense model; intervals follow from the standard errors.
+
+    Returns:
+        The number, the factor from it to the ends of its interval, the ratio to dense, that factor of the ratio, and
+        the dense model's number.
+    """
+    value, error = _number(told), float(told[1]) if isinstance(told, tuple) else 0.0
+    whole = None if dense is None else cost.comparison(dense.search)
+    if dense is not None and whole is None:
+        got = f"none for the dense model, trial {dense.number}"
+        raise ConfigurationError(error_message(f"the cost {cost.name}", "be told of the dense model first", got))
+    # The dense model's ratio is 1, within the interval of its number.
+    reference, spread = (value, 0.0) if whole is None else (whole.dense, math.log(whole.high) / _HALF_WIDTH)
+    relative = math.hypot(error / value, spread)
+    return value, math.exp(_HALF_WIDTH * error / value), value / reference, math.exp(_HALF_WIDTH * relative), reference

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autoprune.errors import ConfigurationError, error_message, user_code
 from autoprune.measure.latency.timing import Timing
 from autoprune.plan.maskable import maskable
@@ -14,6 +16,10 @@ from autoprune.study.preflight import absent_kind_reason
 from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext, judged_metrics
+from autoprune.trial.energy import EnergyUse
+
+#: Most bursts of a measurement of energy where latency is not measured.
+_MOST = 30
 
 
 def make_context(task: Task, settings: StudySettings) -> TrialContext:
@@ -33,8 +39,9 @@ def make_context(task: Task, settings: StudySettings) -> TrialContext:
             kinds=settings.structure.kinds,
             profiles=settings.measure.timed_profiles,
             timing=_timing(settings.measure),
-            judged=_judged(settings),
+            judged=settings.deciding,
         )
+        context = replace(context, energy=_energy(settings))
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
         why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
@@ -73,13 +80,19 @@ def stored_context(task: Task, settings: StudySettings, folder: RunFolder) -> Tr
         masks_weights="weights" in settings.structure.kinds and len(maskable(topology)) > 0,
         profiles=settings.measure.timed_profiles,
         timing=_timing(settings.measure),
-        judged=judged_metrics(prepared, _judged(settings)),
+        energy=_energy(settings),
+        judged=judged_metrics(prepared, settings.deciding),
     )
 
 
-def _judged(settings: StudySettings) -> set[str]:
-    """Return the names of objectives and of limited ones."""
-    return {*settings.objectives, *(limit.objective for limit in settings.limits.each.values())}
+def _energy(settings: StudySettings) -> EnergyUse | None:
+    """Return how energy is measured; None where nobody asks for it."""
+    if not (settings.measure.energy or settings.energy_decides):
+        return None
+    measure = settings.measure
+    bursts = measure.latency_rounds or _MOST
+    timing = Timing(width=measure.latency_width, seconds=measure.latency_seconds, bursts=bursts)
+    return EnergyUse(timing=timing, decides=settings.energy_decides)
 
 
 def _timing(measure: MeasureSettings) -> Timing | None:

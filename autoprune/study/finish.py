@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import Latency
+from autoprune.records.measurement import LaterLatencies
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.store import load_parent
 from autoprune.study.untested import UntestedCandidates
@@ -19,18 +19,33 @@ from autoprune.trial.context import TrialContext
 BUSY = 3
 
 
-def measured_latencies(context: TrialContext, record: CandidateRecord) -> Mapping[str, Latency]:
-    """Measure the latencies of a candidate, which do not depend on its weights.
+def measured_latencies(context: TrialContext, record: CandidateRecord) -> LaterLatencies:
+    """Measure the latencies and the energy of a candidate, by a model of its widths.
 
     Args:
         context: Context of the trials.
         record: The candidate.
 
     Returns:
-        Name of a latency profile -> latency.
+        Latencies of all profiles, and the energy where it is measured.
     """
-    kept = record.channels
-    return context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
+    kept, costs = record.channels, context.costs
+    model = cut(context.task.dense, context.topology, kept)
+    latencies = costs.latencies(model, kept, measured=True)
+    return LaterLatencies(latencies=latencies, energy=costs.energy(model, kept, measured=True))
+
+
+def is_unmeasured(context: TrialContext, record: CandidateRecord) -> bool:
+    """Tell whether a member of the front has to be measured at the end of a run.
+
+    Args:
+        context: Context of the trials.
+        record: The candidate.
+
+    Returns:
+        Whether a latency is predicted, or the energy is missing that can be read here.
+    """
+    return bool(record.search.predicted) or (record.search.energy is None and context.costs.measures_energy)
 
 
 def measure_predicted_latencies(
@@ -38,10 +53,10 @@ def measure_predicted_latencies(
     folder: RunFolder,
     records: list[CandidateRecord],
     front: Callable[[], Front],
-    measure: Callable[[int], Mapping[str, Latency]] | None,
+    measure: Callable[[int], LaterLatencies] | None,
     follow: Callable[[int, int], None],
 ) -> None:
-    """Measure the latencies of the front that are predicted, until all of the front is measured.
+    """Measure the latencies of the front that are predicted, and missing energy, until all of the front is measured.
 
     Candidates that are slower than predicted leave the front, and others may take their place.
 
@@ -53,17 +68,22 @@ def measure_predicted_latencies(
         measure: Measures a candidate on another machine; None measures in this process.
         follow: Called with (done, total) candidates.
     """
-    done = 0
-    while wanted := [record for record in front().members if record.search.predicted]:
-        follow(done, done + len(wanted))
+    done = set[int]()
+    while wanted := [one for one in front().members if one.number not in done and is_unmeasured(context, one)]:
+        follow(len(done), len(done) + len(wanted))
         record = wanted[0]
         found = measure(record.number) if measure is not None else measured_latencies(context, record)
-        folder.write_latencies(record.number, found)
-        records[next(place for place, one in enumerate(records) if one.number == record.number)] = (
-            record.with_latencies(found)
-        )
-        done += 1
-        follow(done, done + len(wanted) - 1)
+        place = next(place for place, one in enumerate(records) if one.number == record.number)
+        records[place] = _replaced(folder, record, found)
+        done.add(record.number)
+        follow(len(done), len(done) + len(wanted) - 1)
+
+
+def _replaced(folder: RunFolder, record: CandidateRecord, found: LaterLatencies) -> CandidateRecord:
+    """Store what was measured later; an energy that could not be read now stays."""
+    replaced = record.with_latencies(found.latencies, found.energy)
+    folder.write_latencies(record.number, found.latencies, replaced.search.energy)
+    return replaced
 
 
 def measure_doubtful_latencies(
@@ -72,7 +92,7 @@ def measure_doubtful_latencies(
     records: list[CandidateRecord],
     follow: Callable[[int, int], None],
 ) -> None:
-    """Measure again the latencies that decide nothing, as they are in doubt, of candidates that can be on the front.
+    """Measure again what decides nothing, as it is in doubt, of candidates that can be on the front.
 
     Args:
         context: Context of the trials.
@@ -85,9 +105,7 @@ def measure_doubtful_latencies(
     for count, place in enumerate(wanted):
         follow(count, len(wanted))
         record = records[place]
-        found = measured_latencies(context, record)
-        folder.write_latencies(record.number, found)
-        records[place] = record.with_latencies(found)
+        records[place] = _replaced(folder, record, measured_latencies(context, record))
         busy = busy + 1 if _in_doubt(records[place]) else 0
         if busy == BUSY:
             break
@@ -96,7 +114,8 @@ def measure_doubtful_latencies(
 
 
 def _in_doubt(record: CandidateRecord) -> bool:
-    return any(not latency.trusted for latency in record.search.latencies.values())
+    found = record.search
+    return any(not one.trusted for one in (*found.latencies.values(), found.energy) if one is not None)
 
 
 def measure_tests(

@@ -31,7 +31,7 @@ from autoprune.search.state import Model
 from autoprune.study.device import study_latency
 from autoprune.study.executors.crew import Crew
 from autoprune.study.executors.registry import Hiring, hire, measuring
-from autoprune.study.finish import measure_doubtful_latencies, measure_predicted_latencies, measure_tests
+from autoprune.study.finish import is_unmeasured, measure_doubtful_latencies, measure_predicted_latencies, measure_tests
 from autoprune.study.predicting import refer_to_dense
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
@@ -237,18 +237,23 @@ class Loop:
         start = 0 if scanned is None else scanned.work.total
         return start + work_of(self._records).total
 
+    @property
+    def _measures_in_turn(self) -> bool:
+        """Whether anything is measured in turn with the dense model."""
+        return self._context.timing is not None or self._context.costs.measures_energy
+
     def _measure_predicted(self, reason: str) -> None:
-        """Measure the latencies of the front that workers predicted; not where the time is used up."""
-        if self._context.timing is None or reason == "seconds":
+        """Measure what the front lacks: latencies that workers predicted, and energy; not where the time is used up."""
+        if not self._measures_in_turn or reason == "seconds":
             return
         follow = self._following("latency")
-        if any(record.search.predicted for record in self._front().members):
+        if any(is_unmeasured(self._context, record) for record in self._front().members):
             with measuring(self._hiring) as measure:
                 measure_predicted_latencies(self._context, self._folder, self._records, self._front, measure, follow)
 
     def _measure_doubtful(self, reason: str) -> None:
-        """Measure latencies in doubt again; not where the time is used up, which a later run makes up for."""
-        if self._context.timing is not None and reason != "seconds":
+        """Measure again what is in doubt; not where the time is used up, which a later run makes up for."""
+        if self._measures_in_turn and reason != "seconds":
             measure_doubtful_latencies(self._context, self._folder, self._records, self._following("latency"))
 
     def _measure_on_test(self, reason: str) -> None:

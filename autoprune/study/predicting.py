@@ -13,7 +13,7 @@ from autoprune.trial.costs import LatencyPredictor
 
 
 def refer_to_dense(context: TrialContext, folder: RunFolder, settings: StudySettings, dense: CandidateRecord) -> None:
-    """Take the milliseconds of the dense model, and predict latencies from now on, as training disturbs measurements.
+    """Take the numbers of the dense model, and predict latencies from now on, as training disturbs measurements.
 
     They are predicted by the device profile where there is one, else in proportion to the multiply-adds; not where
     workers measure while the host is quiet.
@@ -24,13 +24,13 @@ def refer_to_dense(context: TrialContext, folder: RunFolder, settings: StudySett
         settings: Settings of the run.
         dense: The measured dense model.
     """
-    context.costs.refer_to(dense.search.latencies)
-    if settings.workers.latency == QUIET or context.timing is None:
+    context.costs.refer_to(dense.search.latencies, dense.search.energy)
+    if settings.workers.latency == QUIET or (context.timing is None and context.energy is None):
         return
     predictors: dict[str, LatencyPredictor] = {
         name: ProportionalLatency(context.topology, latency) for name, latency in dense.search.latencies.items()
     }
-    model = study_latency(context, folder, settings)
+    model = None if context.timing is None else study_latency(context, folder, settings)
     if model is not None:
         predictors[DEFAULT_PROFILE] = model
-    context.costs.predict_with(predictors, leave_out_masks=True)
+    context.costs.predict_with(predictors, only=True)

@@ -18,6 +18,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import check_block_count, check_ranking, planned_widths
+from autoprune.records.objectives import ENERGY
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.search.space.context import SpaceContext
@@ -159,6 +160,29 @@ def check_latency(context: TrialContext) -> None:
     """
     with user_code("The rehearsal of the latency", NOTHING_WRITTEN):
         context.costs.check_profiles()
+
+
+def check_energy(context: TrialContext) -> list[str]:
+    """Check that energy can be read here, where it is an objective or limited.
+
+    Args:
+        context: Context of the trials.
+
+    Returns:
+        Why energy is left out, in one text, where it decides nothing and cannot be read; else nothing.
+
+    Raises:
+        ConfigurationError: It cannot be read, and decides.
+    """
+    lacks = context.costs.energy_lacks
+    if context.energy is None or not lacks:
+        return []
+    if context.energy.decides:
+        wants = "be one that can be read here, as it is an objective or limited"
+        raise ConfigurationError(
+            error_message("the energy", wants, "none", f"{lacks} Or leave {ENERGY} out of objectives and limits.")
+        )
+    return [f"Energy is left out. {lacks}"]
 
 
 def check_plan(plan: PruningPlan, context: TrialContext) -> None:

@@ -10,7 +10,8 @@ from autoprune.errors import StorageError
 from autoprune.front.front import Front
 from autoprune.records.annotations import read_annotations
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.objectives import Objective, further_metric
+from autoprune.records.metric_objectives import further_metric
+from autoprune.records.objectives import Objective
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder

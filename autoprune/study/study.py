@@ -42,6 +42,7 @@ from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
     absent_kind_notes,
+    check_energy,
     check_latency,
     check_plan,
     check_space,
@@ -132,6 +133,7 @@ class Study:
         context = make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
+        check_energy(context)
         check_space(settings, context, scanned=settings.scanned)
         if not folder.trials_seen():
             check_latency(context)
@@ -364,7 +366,9 @@ class Study:
         """Keep the dense model's milliseconds of an earlier run, and warn of a search split too small for a limit."""
         dense = dense_record(self._records)
         if dense is not None:
-            context.costs.refer_to(dense.search.latencies)
+            context.costs.refer_to(dense.search.latencies, dense.search.energy)
+        for left_out in check_energy(context):
+            warnings.warn(left_out, AutopruneWarning, stacklevel=3)
         note = search_noise_note(context.task, self.settings.limits, dense)
         if note:
             warnings.warn(note, AutopruneWarning, stacklevel=3)

@@ -306,7 +306,7 @@ def _measure(
         costs = _costs(context, model, pruner.kept, timer, masked=masked)
     else:
         with timer.phase("cost"):
-            costs = context.costs.of(model, pruner.kept, latencies=known.latencies)
+            costs = context.costs.of(model, pruner.kept, latencies=known.latencies, energy=known.energy)
     return _with_quality(costs, quality), quality.samples
 
 
@@ -317,12 +317,14 @@ def _costs(
     with timer.phase("latency"):
         latencies = context.costs.latencies(model, kept)
         mask_latency = context.costs.mask_latency(model) if masked else None
+    with timer.phase("energy"):
+        energy = context.costs.energy(model, kept)
     with timer.phase("cost"):
-        return context.costs.of(model, kept, latencies=latencies, mask_latency=mask_latency)
+        return context.costs.of(model, kept, latencies=latencies, energy=energy, mask_latency=mask_latency)
 
 
 def measure_latency(context: TrialContext, candidate: Candidate) -> Candidate:
-    """Measure the latency of a candidate for which it was predicted.
+    """Measure the latency of a candidate for which it was predicted, and its energy.
 
     Args:
         context: Context of the trials.
@@ -331,12 +333,14 @@ def measure_latency(context: TrialContext, candidate: Candidate) -> Candidate:
     Returns:
         The candidate with measured latencies.
     """
-    timer = PhaseTimer()
+    timer, costs = PhaseTimer(), context.costs
     with timer.phase("latency"):
-        latencies = context.costs.latencies(candidate.model, candidate.kept, measured=True)
-    took = candidate.seconds.get("latency", 0.0) + timer.seconds["latency"]
-    measurement = replace(candidate.measurement, latencies=latencies)
-    return replace(candidate, measurement=measurement, seconds={**candidate.seconds, "latency": took})
+        latencies = costs.latencies(candidate.model, candidate.kept, measured=True)
+    with timer.phase("energy"):
+        energy = costs.energy(candidate.model, candidate.kept, measured=True)
+    took = {name: candidate.seconds.get(name, 0.0) + seconds for name, seconds in timer.seconds.items()}
+    measurement = replace(candidate.measurement, latencies=latencies, energy=energy)
+    return replace(candidate, measurement=measurement, seconds={**candidate.seconds, **took})
 
 
 def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -> Measurement | None:

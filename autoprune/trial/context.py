@@ -20,6 +20,7 @@ from autoprune.structure.topology import Topology
 from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
 from autoprune.trial.costs import CostOracle
+from autoprune.trial.energy import EnergyUse
 
 _DEFAULT = LatencyProfile(name=DEFAULT_PROFILE)
 
@@ -36,6 +37,7 @@ class TrialContext:
         masks_weights: Whether masks may be laid on single weights.
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
+        energy: How energy is measured where it can be read; None leaves it out.
         judged: Names of the further metrics whose noise is needed, as they are objectives or limited.
         costs: Costs of pruned models.
 
@@ -62,11 +64,12 @@ class TrialContext:
     masks_weights: bool = True
     profiles: tuple[LatencyProfile, ...] = (_DEFAULT,)
     timing: Timing | None = None
+    energy: EnergyUse | None = None
     judged: tuple[str, ...] = ()
     costs: CostOracle = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        oracle = CostOracle(self.task, self.topology, profiles=self.profiles, timing=self.timing)
+        oracle = CostOracle(self.task, self.topology, profiles=self.profiles, timing=self.timing, energy=self.energy)
         object.__setattr__(self, "costs", oracle)
 
     @classmethod

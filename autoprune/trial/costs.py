@@ -21,12 +21,14 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
+from autoprune.records.energy import Energy
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.profile import LatencyProfile
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
 from autoprune.task.prepare import PreparedTask
+from autoprune.trial.energy import EnergyOracle, EnergyUse
 
 
 class LatencyPredictor(Protocol):
@@ -67,10 +69,17 @@ class CostOracle:
         topology: Topology of its model.
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
+        energy: How energy is measured, in the default profile; None leaves it out.
     """
 
     def __init__(
-        self, task: PreparedTask, topology: Topology, *, profiles: Sequence[LatencyProfile], timing: Timing | None
+        self,
+        task: PreparedTask,
+        topology: Topology,
+        *,
+        profiles: Sequence[LatencyProfile],
+        timing: Timing | None,
+        energy: EnergyUse | None = None,
     ) -> None:
         self._task, self._topology = task, topology
         self._profiles, self._timing = tuple(profiles), timing
@@ -78,15 +87,33 @@ class CostOracle:
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
         self._predictors: Mapping[str, LatencyPredictor] = {}
-        self._leaves_out_masks = False
+        self._only_predicts = False
+        self._energy = None
+        if energy is not None:
+            self._energy = EnergyOracle(
+                energy, task.dense, self._profiles[0], lambda: self._comparer(self._profiles[0]).preparation
+            )
         self._alone: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    def refer_to(self, dense: Mapping[str, Latency]) -> None:
-        """Take the milliseconds of the dense model from earlier measurements of the same study.
+    @property
+    def measures_energy(self) -> bool:
+        """Whether energy is measured, which takes a counter that can be read."""
+        return self._energy is not None and not self._energy.lacks
+
+    @property
+    def energy_lacks(self) -> str:
+        """Why the energy that is asked for cannot be read here, and what to do; "" where it can, or nobody asks."""
+        return "" if self._energy is None else self._energy.lacks
+
+    def refer_to(self, dense: Mapping[str, Latency], energy: Energy | None = None) -> None:
+        """Take the milliseconds and millijoules of the dense model from earlier measurements of the same study.
 
         Args:
             dense: Name of a profile -> latency of the dense model.
+            energy: Energy of the dense model; None where it was not measured.
         """
+        if self._energy is not None and energy is not None:
+            self._energy.refer_to(energy)
         for profile in self._profiles if self._timing is not None else ():
             if profile.name in dense:
                 self._comparer(profile).refer_to(dense[profile.name])
@@ -98,21 +125,22 @@ class CostOracle:
             ConfigurationError: The dense model does not run under some profile; all of them are named.
         """
         faults = []
-        for profile in self._profiles if self._timing is not None else ():
+        called = self._profiles if self._timing is not None else self._profiles[:1] if self.measures_energy else ()
+        for profile in called:
             try:
                 self._comparer(profile).check()
             except ConfigurationError as error:
                 faults.append(str(error))
         raise_all("the latency profiles", faults)
 
-    def predict_with(self, predictors: Mapping[str, LatencyPredictor], *, leave_out_masks: bool = False) -> None:
+    def predict_with(self, predictors: Mapping[str, LatencyPredictor], *, only: bool = False) -> None:
         """Predict latencies from now on, unless a measurement is requested.
 
         Args:
             predictors: Name of a latency profile -> what predicts its latencies.
-            leave_out_masks: Whether the effect of masks on latency is not measured either.
+            only: Whether nothing else is measured either: the effect of masks on latency, and energy.
         """
-        self._predictors, self._leaves_out_masks = predictors, leave_out_masks
+        self._predictors, self._only_predicts = predictors, only
 
     def measure_in_quiet(self) -> None:
         """Measure latencies only while no other trial of this host runs, see `measure.latency.quiet`."""
@@ -123,14 +151,15 @@ class CostOracle:
 
         Args:
             plan: Plan to cost.
-            timed: Whether latency is measured, too.
+            timed: Whether latency is measured, too, and energy where it decides.
 
         Returns:
             Costs with NaN as the quality. Under masks, bytes and non-zero parameters are lower bounds.
         """
         kept = plan.first_channels
         model = cut(self._task.dense, self._topology, kept)
-        costs = self.of(model, kept, latencies=self.latencies(model, kept) if timed else {})
+        energy = self.energy(model, kept) if timed and self._energy is not None and self._energy.use.decides else None
+        costs = self.of(model, kept, latencies=self.latencies(model, kept) if timed else {}, energy=energy)
         return costs if plan.weights is None else self.lower_bounds(costs, model, plan.weights)
 
     def of(
@@ -139,6 +168,7 @@ class CostOracle:
         kept: KeptChannels,
         *,
         latencies: Mapping[str, Latency],
+        energy: Energy | None = None,
         mask_latency: Latency | None = None,
     ) -> Measurement:
         """Collect the costs of a model.
@@ -147,6 +177,7 @@ class CostOracle:
             model: A pruned model.
             kept: Its channels.
             latencies: Name of a profile -> its latency.
+            energy: Its energy; None where it was not measured.
             mask_latency: Effect of its masks on latency; None without.
 
         Returns:
@@ -169,6 +200,7 @@ class CostOracle:
             multiply_adds=counts.multiply_adds,
             size_bytes=stored_bytes(model),
             latencies=latencies,
+            energy=energy,
             mask_latency=mask_latency,
             costs=counts.further,
         )
@@ -202,6 +234,30 @@ class CostOracle:
             found[profile.name] = latency
         return found
 
+    def energy(self, model: nn.Module, kept: KeptChannels, *, measured: bool = False) -> Energy | None:
+        """Measure the energy of a model against the dense model, which is never predicted.
+
+        Where it decides nothing it is left out of candidates whose latency is predicted.
+
+        Args:
+            model: A pruned model.
+            kept: Its channels.
+            measured: Whether latency is measured and not predicted.
+
+        Returns:
+            The energy; None where it is left out.
+        """
+        if self._energy is None or self._energy.lacks:
+            return None
+        key = self._architecture(kept)
+        predicts = self._only_predicts or self._profiles[0].name in self._predictors
+        is_dense = key == self._architecture(KeptChannels.whole(self._topology))
+        known = self._energy.known(key)
+        if known is not None or (predicts and not (measured or is_dense or self._energy.use.decides)):
+            return known
+        with self._alone():
+            return self._energy.measure(model, key)
+
     @torch.no_grad()
     def mask_latency(self, model: nn.Module) -> Latency | None:
         """Measure the latency of a masked model against the same model without masks.
@@ -212,7 +268,7 @@ class CostOracle:
         Returns:
             The effect of the masks alone; None where latency, or this effect, is left out.
         """
-        if self._timing is None or self._leaves_out_masks:
+        if self._timing is None or self._only_predicts:
             return None
         filled = clone_with(model)
         for name, parameter in filled.named_parameters():

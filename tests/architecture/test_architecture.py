@@ -169,7 +169,7 @@ def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
 
 
 #: Distribution -> the name it is imported by, where that is another one.
-IMPORTED_AS = {"scikit-learn": "sklearn"}
+IMPORTED_AS = {"nvidia-ml-py": "pynvml", "scikit-learn": "sklearn"}
 #: What torch imports when it exports to ONNX, and we do not.
 FOR_TORCH = {"onnx", "onnxscript"}
 #: Extra -> folders, one of which imports each of its distributions. `dev` also holds tools, which are commands.

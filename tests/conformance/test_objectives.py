@@ -19,13 +19,13 @@ from autoprune.front.table import columns, text_table
 from autoprune.measure.registry import MEASURERS
 from autoprune.records.limits import Limits, parse_limit
 from autoprune.records.measurement import Measurement
+from autoprune.records.metric_objectives import metric_objective
 from autoprune.records.objectives import (
     COSTS,
     OBJECTIVE_KINDS,
     QUALITY,
     Objective,
     further_cost,
-    metric_objective,
 )
 from autoprune.records.problem import Problem
 from autoprune.report.html import write_report
@@ -33,7 +33,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.structure.cost import STRUCTURE_COSTS
 from tests.settings import study_of
 from tests.tasks import flat_task, image_task
-from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
+from tests.unit.front.builders import dense, energy, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import settings, space
 
 OBJECTIVES = {**COSTS, QUALITY: problem_of().quality, "recall": metric_objective("recall", "recall", True)}
@@ -43,7 +43,8 @@ ALL = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 def measured(multiply_adds: int = 500, recall: float = 0.7) -> Measurement:
     """A measurement with a number for every objective."""
     usual = measurement(0.8, multiply_adds, took=latency(multiply_adds / 1000))
-    return replace(usual, metrics={"recall": recall}, costs=dict.fromkeys(MEASURERS, float(multiply_adds)))
+    further = dict.fromkeys(MEASURERS, float(multiply_adds))
+    return replace(usual, metrics={"recall": recall}, costs=further, energy=energy(multiply_adds / 1000))
 
 
 @ALL
@@ -51,7 +52,7 @@ def test_it_says_what_it_is(objective: Objective) -> None:
     assert objective.title
     assert objective.better in ("higher", "lower")
     assert objective.kind in OBJECTIVE_KINDS
-    assert (objective.name.endswith(f"_{objective.unit}")) == bool(objective.unit)
+    assert (objective.name.endswith(f"_{objective.unit.lower()}")) == bool(objective.unit)
     assert objective.axis_title.startswith(objective.title)
 
 

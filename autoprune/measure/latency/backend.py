@@ -68,6 +68,7 @@ class Backend:
         lacks: Returns why the backend cannot run here and what to install, as a sentence; "" where it can.
         clock: "processor" where one thread of the runtime is the calling thread, whose processor time can then be read;
             "device" for a clock of its own, on a GPU or another machine; else "wall".
+        device: Where models run: "cpu", "cuda", "model" for the device of the model, or "elsewhere".
         exact: Whether it runs PyTorch's own operators, so that there are no outputs to compare.
         falls_back: Whether eager PyTorch stands in for it where it cannot run the dense model.
         between_processes: Standard deviation of the logarithm of a ratio between processes, which no bursts of one
@@ -78,6 +79,7 @@ class Backend:
     title: str
     lacks: Callable[[], str] = _available
     clock: str = "wall"
+    device: str = "cpu"
     exact: bool = False
     falls_back: bool = True
     between_processes: float = 0.016

@@ -23,6 +23,7 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         prepare=prepare_eager,
         title="plain calls of the PyTorch model",
         clock="processor",
+        device="model",
         exact=True,
         between_processes=0.03,
     ),
@@ -39,13 +40,18 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         clock="processor",
     ),
     "compile": Backend(
-        prepare=prepare_compiled, title="torch.compile, as one graph", lacks=lacks_compiler, clock="processor"
+        prepare=prepare_compiled,
+        title="torch.compile, as one graph",
+        lacks=lacks_compiler,
+        clock="processor",
+        device="model",
     ),
     "cuda_events": Backend(
         prepare=prepare_cuda_events,
         title="plain calls on a GPU, timed by its events (not tested on a GPU)",
         lacks=lacks_cuda,
         clock="device",
+        device="cuda",
         falls_back=False,
     ),
     "cuda_graphs": Backend(
@@ -53,6 +59,7 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         title="a CUDA graph on a GPU, timed by its events (not tested on a GPU)",
         lacks=lacks_cuda,
         clock="device",
+        device="cuda",
         falls_back=False,
     ),
     "remote": Backend(
@@ -60,6 +67,7 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         title="a command or function that gets an ONNX file and gives milliseconds",
         lacks=lacks_packages("onnx", "onnx", "onnxscript"),
         clock="device",
+        device="elsewhere",
         falls_back=False,
     ),
 }

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from autoprune.errors import error_message, raise_all
-from autoprune.records.measurement import Latency
+from autoprune.records.measurement import LaterLatencies
 from autoprune.records.results import Results
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.search import Search
@@ -70,6 +70,9 @@ class Hiring:
             faults.append(error_message("executor", "run calls in other processes", got, remedy))
         if workers.latency not in (AT_END, QUIET) and not workers.ray_address:
             expected = f"be {AT_END!r} or {QUIET!r}, or with Ray the name of a resource"
+            faults.append(error_message("workers.latency", expected, repr(workers.latency)))
+        if self.settings.energy_decides and workers.latency != QUIET and not self.is_inline:
+            expected = f"be {QUIET!r} where energy is an objective or limited, as other trials would be counted, too"
             faults.append(error_message("workers.latency", expected, repr(workers.latency)))
         if workers.trial_timeout is not None and self.is_inline:
             expected = "be given with workers, as a trial in this process cannot be ended"
@@ -134,7 +137,7 @@ def hire(hiring: Hiring, search: Search) -> Iterator[Crew]:
 
 
 @contextmanager
-def measuring(hiring: Hiring) -> Iterator[Callable[[int], Mapping[str, Latency]] | None]:
+def measuring(hiring: Hiring) -> Iterator[Callable[[int], LaterLatencies] | None]:
     """Open where latencies are measured at the end of a run.
 
     Args:
@@ -150,7 +153,7 @@ def measuring(hiring: Hiring) -> Iterator[Callable[[int], Mapping[str, Latency]]
         return
     with _executor(hiring) as (executor, _), _unit(hiring) as unit:
 
-        def measure(number: int) -> Mapping[str, Latency]:
+        def measure(number: int) -> LaterLatencies:
             assert isinstance(executor, RayExecutor)
             future: Future[Report] = executor.submit_where(resource, run_unit, replace(unit, candidate=number))
             return latencies_of(future.result())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from autoprune.errors import StorageError, error_message
 from autoprune.measure.latency.quiet import busy_host
 from autoprune.records.candidate import CandidateRecord, dense_record
-from autoprune.records.measurement import Latency
+from autoprune.records.measurement import LaterLatencies
 from autoprune.records.problem import Problem
 from autoprune.records.results import Results
 from autoprune.records.run_folder import RunFolder
@@ -97,14 +97,14 @@ class TaskWorker:
         weights = serialize_smallest(candidate.model.state_dict())
         results.write(proposal.number, proposal.to_json(), result_of(candidate).to_json(), weights)
 
-    def measure(self, number: int) -> Mapping[str, Latency]:
-        """Measure the latencies of a candidate.
+    def measure(self, number: int) -> LaterLatencies:
+        """Measure the latencies and the energy of a candidate.
 
         Args:
             number: Number of the candidate.
 
         Returns:
-            Name of a latency profile -> latency.
+            Latencies and energy.
         """
         self._look_at_dense()
         return measured_latencies(self.context, self._need(number))

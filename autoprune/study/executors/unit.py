@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from autoprune.codec import from_plain, parse, to_plain
 from autoprune.errors import AutopruneError, StorageError, describe_exception, error_message
-from autoprune.records.measurement import Latency, LaterLatencies
+from autoprune.records.measurement import LaterLatencies
 from autoprune.records.results import Results
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.proposal import Failure, Proposal
@@ -106,17 +105,17 @@ def _measure(worker: TaskWorker, number: int) -> Report:
         found = worker.measure(number)
     except BaseException as error:  # the user's code runs here, and may even call sys.exit
         return Report(stops=describe_exception(error), traceback=traceback.format_exc())
-    return Report(latencies=json.dumps(to_plain(LaterLatencies(latencies=found))))
+    return Report(latencies=json.dumps(to_plain(found)))
 
 
-def latencies_of(report: Report) -> Mapping[str, Latency]:
+def latencies_of(report: Report) -> LaterLatencies:
     """Read the latencies of a report.
 
     Args:
         report: Report about a unit that measured latencies.
 
     Returns:
-        Name of a latency profile -> latency.
+        Latencies and energy.
 
     Raises:
         StorageError: The report holds none.
@@ -124,4 +123,4 @@ def latencies_of(report: Report) -> Mapping[str, Latency]:
     where = "latencies that a worker measured"
     if not report.latencies:
         raise StorageError(error_message(where, "be there", report.stops or "none"))
-    return from_plain(LaterLatencies, parse(report.latencies, where), where).latencies
+    return from_plain(LaterLatencies, parse(report.latencies, where), where)

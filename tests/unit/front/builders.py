@@ -12,6 +12,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.energy import Energy
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
@@ -34,6 +35,23 @@ def latency(ratio: float, half_width: float = 0.02, drift: float = 1.0, doubts: 
         ratio_high=ratio + half_width,
         backend="eager",
         rounds=9,
+        doubts=doubts,
+    )
+
+
+def energy(ratio: float, half_width: float = 0.02, doubts: tuple[str, ...] = ()) -> Energy:
+    """An energy of `ratio` to dense, which takes a hundred millijoules."""
+    return Energy(
+        energy_mj=100 * ratio,
+        low_mj=100 * (ratio - half_width),
+        high_mj=100 * (ratio + half_width),
+        dense_mj=100.0,
+        ratio=ratio,
+        ratio_low=ratio - half_width,
+        ratio_high=ratio + half_width,
+        counter="rapl",
+        backend="eager",
+        bursts=6,
         doubts=doubts,
     )
 

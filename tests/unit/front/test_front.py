@@ -212,7 +212,7 @@ def test_the_nearest_to_a_limit_that_none_reaches_is_the_cheapest() -> None:
 
 
 def test_an_unknown_axis_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"--by must be one of accuracy, latency_ms, .*, but got 'speed'"):
+    with pytest.raises(UnknownNameError, match=r"--by must be one of accuracy, energy_mj, lat.*, but got 'speed'"):
         front_of(study()).choose(Limits(), by="speed")
 
 

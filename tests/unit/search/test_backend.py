@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -367,3 +368,21 @@ def test_a_journal_that_lost_a_parameter_is_made_again(tmp_path: Path) -> None:
         ]
         finish(backend)
         assert len(backend.run.records) == 6
+
+
+def test_energy_is_told_as_a_number_with_its_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"measure.energy must be off, as a backend has no device"):
+        SearchBackend(structure(), settings(energy=True))
+    backend = SearchBackend(structure(), settings(objectives=("quality", "energy_mj")))
+    dense = backend.ask()
+    assert dense is not None
+    with pytest.raises(ConfigurationError, match="energy_mj"):
+        backend.tell(dense, quality=0.9, costs={"energy_mj": 0.0})
+    backend.tell(dense, quality=0.9, costs={"energy_mj": (40.0, 2.0)})
+    proposal = backend.ask()
+    assert proposal is not None
+    record = backend.tell(proposal, quality=0.9, costs={"energy_mj": (20.0, 1.0)})
+    assert record.search.energy is not None
+    assert record.search.energy.ratio == pytest.approx(0.5)
+    assert record.search.energy.ratio_high == pytest.approx(0.5 * math.exp(1.96 * math.hypot(0.05, 0.05)), rel=1e-3)
+    assert record.search.latencies == {}
