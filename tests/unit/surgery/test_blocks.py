@@ -249,21 +249,24 @@ def test_nothing_of_a_dropped_block_stays() -> None:
     assert set(stays.tensors) < set(smaller.state_dict())
 
 
-@pytest.mark.parametrize("listed", [False, True])
-def test_memory_of_a_dropped_block_is_given_back(listed: bool) -> None:
+def test_memory_of_a_dropped_block_is_given_back() -> None:
     """Also where the block holds its layers in a plain list beside."""
-    model = stirred(Stack(Mlp(pre_norm, hidden=77), Mlp(pre_norm)))
-    if listed:
-        model.blocks[0].layers = [model.blocks[0].up, model.blocks[0].down]
-    topology = discover_structure(model, torch.randn(4, 10))
+    models = [stirred(Stack(Mlp(pre_norm, hidden=77), Mlp(pre_norm))) for _ in range(2)]
+    listed = models[1].blocks[0]
+    listed.layers = [listed.up, listed.down]
+    topologies = [discover_structure(model, torch.randn(4, 10)) for model in models]
     gc.collect()
+    # Every look at all objects takes a second, so that both are looked at together.
     before = [weakref.ref(value) for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]
-    smaller = cut(model, topology, KeptChannels(groups={}, dropped=("blocks.0",)))
+    gone = KeptChannels(groups={}, dropped=("blocks.0",))
+    smaller = [cut(model, topology, gone) for model, topology in zip(models, topologies, strict=True)]
     gc.collect()
     after = [value for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]
-    assert len(after) == len(before) == 3
-    assert {id(value) for value in after} == {id(value) for value in model.parameters() if 77 in value.shape}
-    assert count_parameters(smaller) < count_parameters(model)
+    assert len(after) == len(before) == 6
+    stay = [value for model in models for value in model.parameters() if 77 in value.shape]
+    assert {id(value) for value in after} == {id(value) for value in stay}
+    for model, without in zip(models, smaller, strict=True):
+        assert count_parameters(without) < count_parameters(model)
 
 
 def test_the_model_is_not_touched() -> None:
