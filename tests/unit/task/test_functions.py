@@ -130,7 +130,7 @@ def test_the_direction() -> None:
 
 
 def test_a_forgotten_direction_is_found_before_any_trial(tmp_path: object) -> None:
-    task = image_task(metrics=(share_wrong,), quality="share_wrong")
+    task = image_task(metrics=(share_wrong,), quality="share_wrong", require_trained=True)
     with pytest.raises(ConfigurationError, match=r"be better than against shuffled targets.*directions"):
         Study.create(task, out=f"{tmp_path}/run")
 
