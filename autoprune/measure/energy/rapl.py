@@ -78,7 +78,7 @@ class RaplCounter(EnergyCounter):
     def _packages(self) -> list[Path]:
         return [
             zone
-            for zone in sorted(self._root.glob("intel-rapl:*"))
+            for zone in sorted(self._root.glob("*"))
             if _TOP.fullmatch(zone.name) and (zone / "name").read_text(encoding="ascii").startswith(_PACKAGE)
         ]
 
