@@ -30,7 +30,7 @@ INDEX = """<!doctype html>
 <link rel="stylesheet" href="theme.css">
 <script type="application/json" id="theme-templates">TEMPLATES</script>
 <script src="theme.js"></script>
-<script src="PLOTLY" defer></script>
+<link rel="preload" as="script" href="PLOTLY" id="plotly">
 </head>
 <body>
 <a class="skip" href="#main">Skip to the candidates</a>

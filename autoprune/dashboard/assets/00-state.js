@@ -128,6 +128,9 @@
 
   window.dash_clientside = window.dash_clientside || {};
   window.dash_clientside.board = {
-    restore: () => Object.keys(STORES).map(slice),
+    restore: () => {
+      board.loadPlotly();
+      return Object.keys(STORES).map(slice);
+    },
   };
 })();

@@ -4,11 +4,14 @@
   const board = window.board;
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "autoScale2d"] };
 
-  /* Plotly, when its script has come. */
-  board.plotly = new Promise((resolve) => {
-    const look = () => (window.Plotly ? resolve(window.Plotly) : window.setTimeout(look, 15));
-    look();
-  });
+  /* Plotly. Its script is run once the page has asked for its data: the server works it out meanwhile. */
+  let begin;
+  board.plotly = new Promise((resolve) => { begin = resolve; }).then(() => new Promise((resolve) => {
+    const script = board.element("script", { src: document.getElementById("plotly").href });
+    script.addEventListener("load", () => resolve(window.Plotly));
+    document.head.append(script);
+  }));
+  board.loadPlotly = () => window.requestIdleCallback(begin, { timeout: 500 });
 
   /* Draw a figure into an element, as high as the element. */
   board.draw = (place, data, { height, ...layout }, config = {}) => board.plotly.then((Plotly) => Plotly.react(
