@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from autoprune.front.dominance import non_dominated
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
 
-def find_doubts(records: Sequence[CandidateRecord], problem: Problem) -> np.ndarray:
+def find_doubts(columns: Columns, places: np.ndarray, problem: Problem) -> np.ndarray:
     """Find the objectives that are in doubt.
 
     Args:
-        records: Candidates.
+        columns: Numbers of candidates.
+        places: Positions of some of them.
         problem: Problem of the study.
 
     Returns:
-        Bool [records, objectives].
+        Bool [places, objectives].
     """
-
-    def in_doubt(record: CandidateRecord, objective: Objective) -> bool:
-        found = objective.against_dense(record)
-        return found is not None and not found.trusted
-
     rows = problem.rows
-    found = np.zeros((len(records), len(rows)), dtype=bool)
+    found = np.zeros((len(places), len(rows)), dtype=bool)
     for column, objective in enumerate(rows):
         if objective.is_compared:  # nothing else is compared with dense
-            found[:, column] = [in_doubt(record, objective) for record in records]
+            found[:, column] = columns.column(("doubt", objective.name), partial(_in_doubt, objective))[places] > 0
     return found
 
 
@@ -55,3 +52,8 @@ def believed_non_dominated(points: np.ndarray, in_doubt: np.ndarray) -> np.ndarr
         better = (believed < believed[place]).any(axis=1)
         mask[place] = bool(np.isfinite(believed[place]).all() and not (no_worse & better).any())
     return mask
+
+
+def _in_doubt(objective: Objective, record: CandidateRecord) -> bool:
+    found = objective.against_dense(record)
+    return found is not None and not found.trusted

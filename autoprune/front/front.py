@@ -19,6 +19,7 @@ from autoprune.front.scalarised import ScoredChoice, chebyshev, check_weights, c
 from autoprune.front.table import columns, data_rows, share_of
 from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.columns import Columns
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
@@ -40,12 +41,10 @@ class Front:
     """Candidates of a study that no other beats.
 
     Attributes:
-        members: Candidates on the front, the most expensive first: the non-dominated ones, and those that are
-            dominated within noise only.
+        members: Non-dominated candidates and those dominated within noise only, the most expensive first.
         records: All candidates, also those that were stopped early.
         problem: Objectives that dominance compares, and limits of the search.
-        as_good_as: Number of a member that is dominated within noise -> that of the non-dominated member that it is as
-            good as, see `front.as_good`.
+        as_good_as: Number of a member dominated within noise -> the one that it is as good as, see `front.as_good`.
         numbers: Numbers of all candidates as arrays.
 
     Example:
@@ -72,20 +71,21 @@ class Front:
         object.__setattr__(self, "numbers", Numbers(self.records, self.problem, self.dense))
 
     @classmethod
-    def of(cls, records: Sequence[CandidateRecord], problem: Problem, before: Front | None = None) -> Front:
+    def of(cls, records: Sequence[CandidateRecord] | Columns, problem: Problem, before: Front | None = None) -> Front:
         """Compute the front of all candidates that were trained to the end, on the search split.
 
         Args:
             records: All candidates; together they decide which latencies are equal. Removed ones are never members.
             problem: Objectives and limits of the search.
-            before: Front of the same study at an earlier moment, whose numbers are taken over; None for none.
+            before: Front at an earlier moment of the same study, whose numbers are taken over.
 
         Returns:
             The front.
         """
-        members, as_good_as = find_members(records, problem)
-        found = cls(members=members, records=tuple(records), problem=problem, as_good_as=as_good_as)
-        found.numbers.continue_from(None if before is None else before.numbers)
+        columns = records if isinstance(records, Columns) else Columns.of(records)
+        members, as_good = find_members(columns, problem)
+        found = cls(members=members, records=columns.records, problem=problem, as_good_as=as_good)
+        found.numbers.continue_from(None if before is None else before.numbers, columns)
         return found
 
     @property

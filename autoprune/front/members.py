@@ -9,28 +9,28 @@ import numpy as np
 from autoprune.front.as_good import find_as_good
 from autoprune.front.believed import believed_non_dominated, find_doubts
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.objectives import QUALITY
 from autoprune.records.problem import Problem
 
 
-def find_members(
-    records: Sequence[CandidateRecord], problem: Problem
-) -> tuple[tuple[CandidateRecord, ...], dict[int, int]]:
+def find_members(columns: Columns, problem: Problem) -> tuple[tuple[CandidateRecord, ...], dict[int, int]]:
     """Find the candidates that no other beats, the most expensive first.
 
     Args:
-        records: All candidates. They decide together which latencies count as equal.
+        columns: Numbers of all candidates. They decide together which latencies count as equal.
         problem: Objectives of the search.
 
     Returns:
         Members of the front, and the number of each that is dominated within noise only -> number of the one that it is
         as good as.
     """
-    complete = [record for record in records if not record.stopped]
-    points = problem.losses(complete)
-    there = np.array([record.selectable for record in complete], dtype=bool)
-    pool, points = [record for record in complete if record.selectable], points[there]
-    in_doubt = find_doubts(pool, problem)
+    complete = np.flatnonzero(columns.column("complete", lambda record: not record.stopped))
+    points = problem.losses_of(columns, complete)
+    there = columns.column("selectable", lambda record: record.selectable)[complete] > 0
+    places, points = complete[there], points[there]
+    pool = [columns.records[place] for place in places.tolist()]
+    in_doubt = find_doubts(columns, places, problem)
     strict = believed_non_dominated(points, in_doubt)
     as_good: dict[int, int] = {}
     if any(not row.is_cost for row in problem.rows):

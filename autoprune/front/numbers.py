@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.limits import Limit
 from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import difference_errors, draw_changes
@@ -35,6 +36,7 @@ class Numbers:
 
     def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
+        self._known: Columns | None = None
         self._kept: dict[str, object] = {}
         self._columns: dict[str, np.ndarray] = {}
         self._places = {record.number: place for place, record in enumerate(self.records)}
@@ -42,16 +44,18 @@ class Numbers:
         self._earlier: dict[str, np.ndarray] = {}
         self._origins, self._new = np.zeros(0, dtype=np.int64), list[int]()
 
-    def continue_from(self, before: Numbers | None) -> None:
+    def continue_from(self, before: Numbers | None, known: Columns | None = None) -> None:
         """Take over the numbers of candidates that were there at an earlier moment of the same study.
 
         Args:
             before: Numbers of that moment, None for none; nothing is taken from another problem or dense model.
+            known: Further numbers of the same candidates.
         """
+        self._known = known
         if before is None or before.dense is not self.dense or before.problem != self.problem or not before.records:
             return
-        known = {id(record): place for place, record in enumerate(before.records)}
-        origins = [known.get(id(record), -1) for record in self.records]
+        places = {id(record): place for place, record in enumerate(before.records)}
+        origins = [places.get(id(record), -1) for record in self.records]
         self._earlier, self._origins = before._columns, np.array(origins, dtype=np.int64)
         self._new = [place for place, origin in enumerate(origins) if origin < 0]
 
@@ -65,6 +69,13 @@ class Numbers:
             Int [records].
         """
         return np.array([self._places[record.number] for record in records], dtype=np.int64)
+
+    @property
+    def times_trained(self) -> np.ndarray:
+        """How many candidates have the architecture of each one, int."""
+        known = self._known  # of a list that may have grown since
+        found = (known if known and known.records is self.records else Columns.of(self.records)).architectures
+        return np.asarray(np.bincount(found, minlength=1)[found])
 
     def shown(self, name: str) -> np.ndarray:
         """Return the displayed numbers of an objective, see `Objective.shown`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import operator
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -183,20 +182,6 @@ class CandidateRecord:
         if faults:
             raise StorageError(error_message(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
         return record
-
-
-def architectures(records: Sequence[CandidateRecord]) -> list[object]:
-    """List a key of the architecture of each candidate.
-
-    Args:
-        records: Candidates of one study.
-
-    Returns:
-        Keys that are equal for equal architectures; of costs that one candidate has, the costs are the key.
-    """
-    costs = [(record.search.multiply_adds, record.search.parameters) for record in records]
-    counts = Counter(costs)
-    return [cost if counts[cost] == 1 else record.architecture for record, cost in zip(records, costs, strict=True)]
 
 
 @functools.lru_cache(maxsize=64)

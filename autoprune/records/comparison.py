@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -50,3 +52,27 @@ def typical_noise(compared: Iterable[Comparison | None]) -> float:
     measured = [one for one in compared if one is not None and one.trusted and not one.predicted]
     widths = [(one.high - one.low) / 2 for one in measured]
     return statistics.median(widths) if widths else 0.0
+
+
+def shared_medians(networks: np.ndarray, ratios: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return the median of the ratios of each network, for each of its candidates.
+
+    Args:
+        networks: Number of the network of each candidate.
+        ratios: Ratio of each candidate.
+        counted: Whether its ratio counts.
+
+    Returns:
+        Float [candidates]; NaN for networks without a ratio that counts.
+    """
+    found = np.full(len(ratios), np.nan)
+    places = np.flatnonzero(counted)
+    if not len(places):
+        return found
+    order = places[np.lexsort((ratios[places], networks[places]))]
+    known, first, counts = np.unique(networks[order], return_index=True, return_counts=True)
+    low, high = ratios[order[first + (counts - 1) // 2]], ratios[order[first + counts // 2]]
+    place = np.minimum(np.searchsorted(known, networks), len(known) - 1)
+    there = known[place] == networks
+    found[there] = ((low + high) / 2)[place[there]]
+    return found

@@ -9,16 +9,15 @@ from __future__ import annotations
 import functools
 import math
 import re
-import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
 
-from autoprune.records.candidate import CandidateRecord, architectures
-from autoprune.records.comparison import Comparison, typical_noise
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
+from autoprune.records.comparison import Comparison, shared_medians, typical_noise
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.origins import Origin
 
@@ -236,19 +235,38 @@ class Objective:
         Returns:
             Float [records]; NaN where nothing was measured that can be trusted.
         """
+        return self.losses_of(Columns.of(records), np.arange(len(records)))
+
+    def losses_of(self, columns: Columns, places: np.ndarray) -> np.ndarray:
+        """Collect the losses of some candidates, see `losses`.
+
+        Args:
+            columns: Numbers of candidates.
+            places: Positions of the candidates that decide together which costs count as equal.
+
+        Returns:
+            Float [places].
+        """
         if self.compared is None:
-            return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
-        noise = self.noise(records)
-        measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
-        networks = architectures(records)
-        for record, network in zip(records, networks, strict=True):
-            found = self.against_dense(record)
-            if found is not None and found.trusted:
-                kind = predicted if found.predicted else measured
-                kind[network].append(self.loss(found.ratio))
-        medians = {network: statistics.median(ratios) for network, ratios in {**predicted, **measured}.items()}
-        ratios = np.array([medians.get(network, math.nan) for network in networks])
+            found = columns.column(("loss", self.name), lambda one: self.loss(self.value(one.search)))
+            return np.asarray(found[places])
+        ratios, widths, measured, predicted = columns.column(("timed", self.name), self._timed, 4)[places].T
+        known = widths[np.isfinite(widths)]
+        noise = float(np.median(known)) if len(known) else 0.0
+        networks, counted = columns.architectures[places], measured > 0
+        also = (predicted > 0) & ~np.isin(networks, networks[counted])  # what was measured goes before predictions
+        ratios = shared_medians(networks, ratios, counted | also)
         return np.round(ratios / noise) * noise if noise > 0 else ratios
+
+    def _timed(self, record: CandidateRecord) -> tuple[float, float, float, float]:
+        """Return the loss of the ratio to dense, half its interval, and whether it was measured or predicted."""
+        found, plain = self.against_dense(record), self.comparison(record.search)
+        if found is None or plain is None:
+            return math.nan, math.nan, 0.0, 0.0
+        width = (plain.high - plain.low) / 2 if plain.trusted and not plain.predicted else math.nan
+        if not found.trusted:
+            return math.nan, width, 0.0, 0.0
+        return self.loss(found.ratio), width, float(not found.predicted), float(found.predicted)
 
     def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:
         """Tell whether a rival is certainly no worse, whatever the noise. A number that is missing is the worst.

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.limits import Limit, Limits, limit_names
 from autoprune.records.metric_objectives import metric_objective
 from autoprune.records.objectives import COSTS, QUALITY, Objective, timed_cost
@@ -148,10 +149,23 @@ class Problem:
         Returns:
             Float [records, objectives]; lower is better.
         """
+        return self.losses_of(Columns.of(records), np.arange(len(records)), names)
+
+    def losses_of(self, columns: Columns, places: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
+        """Collect the losses of some candidates, see `losses`.
+
+        Args:
+            columns: Numbers of candidates.
+            places: Positions of the candidates that decide together which costs count as equal.
+            names: Names of objectives; those of the problem when None.
+
+        Returns:
+            Float [places, objectives]; lower is better.
+        """
         names = self.objectives if names is None else names
-        if not records or not names:
-            return np.empty((len(records), len(names)))
-        return np.stack([self.objective(name).losses(records) for name in names], axis=1)
+        if not len(places) or not names:
+            return np.empty((len(places), len(names)))
+        return np.stack([self.objective(name).losses_of(columns, places) for name in names], axis=1)
 
     def bound(self, limit: Limit, record: CandidateRecord) -> float:
         """Return the number of a candidate that a limit of a metric bounds.

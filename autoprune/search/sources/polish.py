@@ -6,7 +6,6 @@ second is often the better use of the same samples.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -65,15 +64,15 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
     members, nearest = _within_limits(front, trainable)
     if nearest is not None:
         return nearest
+    places = front.numbers.places(members)
+    costs, losses, times = front.numbers.shown(cost), front.numbers.losses, front.numbers.times_trained[places]
+    measured = _measured_gains(costs, losses, places) / times
     best, best_score = None, (-1.0, -1.0)
-    costs, losses = front.numbers.shown(cost), front.numbers.losses
-    trained = Counter(record.architecture for record in front.records)
-    for record, place in zip(members, front.numbers.places(members).tolist(), strict=True):
-        gains = np.where(costs > costs[place], np.nan_to_num(losses[place] - losses, nan=-np.inf), -np.inf)
-        times, measured = trained[record.architecture], float(np.max(gains, initial=0.0))
-        if (measured / times, measured / times) <= best_score:  # no gain beyond noise is larger than the measured one
+    for record, place, count, gain in zip(members, places.tolist(), times.tolist(), measured.tolist(), strict=True):
+        if (gain, gain) <= best_score:  # no gain beyond noise is larger than the measured one
             continue
-        score = (_sure_gain(front, record, gains) / times, measured / times)
+        gains = np.where(costs > costs[place], np.nan_to_num(losses[place] - losses, nan=-np.inf), -np.inf)
+        score = (_sure_gain(front, record, gains) / count, gain)
         if score > best_score:
             best, best_score = record, score
     return best
@@ -98,8 +97,7 @@ def _within_limits(
     surely = _excess_of_quality(replace(measured, confidence=CONFIDENCE), front, places)
     if (affordable & (surely <= 0)).any():
         return [one for one, kept in zip(members, affordable & (below <= 0), strict=True) if kept], None
-    trained = Counter(record.architecture for record in front.records)
-    times = np.array([trained[one.architecture] for one in members])
+    times = front.numbers.times_trained[places]
     return members, members[int(np.argmin(np.where(affordable, surely * times, np.inf)))]
 
 
@@ -108,6 +106,16 @@ def _excess_of_quality(check: LimitCheck, front: Front, places: np.ndarray) -> n
     found = check.excesses(front.numbers).items()
     of_quality = [value[places] for name, value in found if name not in front.problem.costs]
     return np.asarray(np.max(of_quality, axis=0, initial=-np.inf))
+
+
+def _measured_gains(costs: np.ndarray, losses: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Compute how far candidates are below the best one that costs more, >= 0, whatever the noise. Float [places]."""
+    order = np.argsort(costs, kind="stable")  # NaN comes last, and is no larger than anything
+    known = order[: np.count_nonzero(~np.isnan(costs))]
+    least = np.minimum.accumulate(np.nan_to_num(losses[known], nan=np.inf)[::-1])[::-1]
+    first = np.searchsorted(costs[known], costs[places], side="right")
+    best = np.append(least, np.inf)[np.minimum(first, len(known))]
+    return np.asarray(np.maximum(np.nan_to_num(losses[places] - best, nan=0.0), 0.0))
 
 
 def _sure_gain(front: Front, record: CandidateRecord, gains: np.ndarray) -> float:
