@@ -263,13 +263,22 @@ def test_a_function_gets_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert remote("my_phone:times", nn.Linear(3, 200)).compare(nn.Linear(3, 2)).ratio < 1
 
 
+def leave(path: Path) -> list[float]:
+    """A function of a device that ends the process."""
+    sys.exit(3)
+
+
 FAILURES = {
     "no_such_command_here": "the command no_such_command_here does not start",
     f"{sys.executable} -c 'import sys; sys.exit(3)'": "ended with 3: it printed no error",
     f"{sys.executable} -c 'raise OSError(\"no phone\")'": "ended with 1: OSError: no phone",
-    f"{sys.executable} -c 'print(7)'": r"must give one or more milliseconds > 0, not 7",
-    f"{sys.executable} -c 'print([])'": r"must give one or more milliseconds > 0, not \[\]",
-    f"{sys.executable} -c 'print([0.0])'": r"must give one or more milliseconds > 0, not \[0.0\]",
+    f"{sys.executable} -c 'print(7)'": r"must give one or more milliseconds > 0 and below a day, not 7",
+    f"{sys.executable} -c 'print([])'": r"must give one or more milliseconds > 0 and below a day, not \[\]",
+    f"{sys.executable} -c 'print([0.0])'": r"must give one or more milliseconds > 0 and below a day, not \[0.0\]",
+    f"{sys.executable} -c 'print([1e308, 1e308])'": r"below a day, not \[1e\+308, 1e\+308\]",
+    f"{sys.executable} -c 'print([10**400])'": "below a day, not ",
+    f"{sys.executable} -c 'print(\"[\" * 100_000)'": "must be a JSON list of milliseconds",
+    "tests.conformance.test_latency_backends:leave": "leave failed: SystemExit",
     f"{sys.executable} -c 'print(\"done\")'": "must be a JSON list of milliseconds, not 'done'",
     f"{sys.executable} -c 'import sys; sys.stdout.buffer.write(bytes([255]))'": "must be a JSON list of milliseconds",
     f"{sys.executable} -c 'pass'": "must be a JSON list of milliseconds, not ''",

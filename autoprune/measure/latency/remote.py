@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import re
 import shlex
 import shutil
@@ -26,6 +25,8 @@ from autoprune.task.data import Inputs
 
 #: Longest time of a command.
 _SECONDS = 600.0
+#: Milliseconds that a call can take: a picosecond to a day.
+_SHORTEST, _LONGEST = 1e-9, 86_400_000.0
 
 
 def prepare_remote(model: nn.Module, inputs: Inputs, profile: LatencyProfile) -> Prepared:
@@ -92,7 +93,7 @@ def _call(name: str, file: Path) -> list[float]:
         return _checked(getattr(importlib.import_module(module), function)(file), name)
     except BackendError:
         raise
-    except Exception as error:  # the user's function may raise anything
+    except (Exception, SystemExit) as error:  # the user's function may raise anything
         raise BackendError(f"{name} failed: {describe_exception(error, 300)}") from error
 
 
@@ -118,7 +119,7 @@ def _run(words: Sequence[str]) -> list[float]:
     last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
     try:
         return _checked(json.loads(last), f"the command {name}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         told = repr(plain_text(last, 100))
         raise BackendError(
             f"the last line of the command {name} must be a JSON list of milliseconds, not {told}"
@@ -131,10 +132,11 @@ def _checked(times: object, name: str) -> list[float]:
         isinstance(times, Sequence)
         and len(times) > 0
         and all(
-            isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) and one > 0
-            for one in times
+            isinstance(one, int | float) and not isinstance(one, bool) and _SHORTEST <= one <= _LONGEST for one in times
         )
     )
     if not right:
-        raise BackendError(f"{name} must give one or more milliseconds > 0, not {plain_text(repr(times), 100)}")
+        raise BackendError(
+            f"{name} must give one or more milliseconds > 0 and below a day, not {plain_text(repr(times), 100)}"
+        )
     return [float(one) for one in times]  # type: ignore[attr-defined]  # a sequence by then

@@ -97,8 +97,9 @@ def _within_limits(
     surely = _excess_of_quality(replace(measured, confidence=CONFIDENCE), front, places)
     if (affordable & (surely <= 0)).any():
         return [one for one, kept in zip(members, affordable & (below <= 0), strict=True) if kept], None
-    times = front.numbers.times_trained[places]
-    return members, members[int(np.argmin(np.where(affordable, surely * times, np.inf)))]
+    some = np.flatnonzero(affordable)
+    far = surely[some] * front.numbers.times_trained[places[some]]
+    return members, members[int(some[np.argmin(far)])]
 
 
 def _excess_of_quality(check: LimitCheck, front: Front, places: np.ndarray) -> np.ndarray:

@@ -110,3 +110,13 @@ def test_where_the_nearest_to_the_limits_was_polished_often_another_one_is() -> 
     assert few is not None
     assert many is not None
     assert (few.number, many.number) == (1, 5)
+
+
+def test_what_breaks_a_limit_of_cost_is_not_polished_where_all_the_rest_is_unknown() -> None:
+    dense = candidate(0, answers(range(10)), 1000, "dense")
+    costly, other = trained(1, answers(range(11)), 900), trained(2, answers(range(60)), 800)
+    limits = Limits(min_recall=0.5, max_multiply_adds=850)  # of which no candidate has a number
+    front = Front.of([dense, costly, other], problem_of(limits=limits, metrics={"recall": True}))
+    chosen = choose_to_polish(front, "multiply_adds", lambda _: True)
+    assert chosen is not None
+    assert chosen.number == 2
