@@ -82,10 +82,11 @@ class Front:
         Returns:
             The front.
         """
-        columns = records if isinstance(records, Columns) else Columns.of(records)
-        members, as_good = find_members(columns, problem)
-        found = cls(members=members, records=columns.records, problem=problem, as_good_as=as_good)
-        found.numbers.continue_from(None if before is None else before.numbers, columns)
+        earlier = None if before is None or before.problem != problem else before.numbers.columns
+        columns = records if isinstance(records, Columns) else Columns(records, earlier)
+        members, as_good_as = find_members(columns, problem)
+        found = cls(members=members, records=columns.records, problem=problem, as_good_as=as_good_as)
+        object.__setattr__(found, "numbers", Numbers(columns.records, problem, found.dense, columns))
         return found
 
     @property
@@ -240,10 +241,8 @@ class Front:
             ConfigurationError: For weights below 0, or all 0, and see `choose`.
         """
         shares = check_weights(weights, self.problem)
-        check = self._known_check(limits, confidence)
-        return choose_by_score(
-            self.numbers, self.numbers.places(self.members), check, shares, chebyshev([*shares.values()])
-        )
+        check, places = self._known_check(limits, confidence), self.numbers.places(self.members)
+        return choose_by_score(self.numbers, places, check, shares, chebyshev([*shares.values()]))
 
     def choose(
         self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE

@@ -27,37 +27,25 @@ class Numbers:
         records: Candidates.
         problem: Problem of the study.
         dense: Record of the dense model; None before it was measured.
+        columns: Numbers of the same candidates that may be known already; None for none.
 
     Attributes:
         records: The candidates.
         problem: Problem of the study.
         dense: Record of the dense model; None before it was measured.
+        columns: Numbers of the candidates, from which those of a later moment can be taken over.
     """
 
-    def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
+    def __init__(
+        self,
+        records: Sequence[CandidateRecord],
+        problem: Problem,
+        dense: CandidateRecord | None,
+        columns: Columns | None = None,
+    ) -> None:
         self.records, self.problem, self.dense = tuple(records), problem, dense
-        self._known: Columns | None = None
+        self.columns = Columns(self.records) if columns is None else columns
         self._kept: dict[str, object] = {}
-        self._columns: dict[str, np.ndarray] = {}
-        self._places = {record.number: place for place, record in enumerate(self.records)}
-        # Columns of an earlier moment, the place of each candidate in them, and the places of new candidates.
-        self._earlier: dict[str, np.ndarray] = {}
-        self._origins, self._new = np.zeros(0, dtype=np.int64), list[int]()
-
-    def continue_from(self, before: Numbers | None, known: Columns | None = None) -> None:
-        """Take over the numbers of candidates that were there at an earlier moment of the same study.
-
-        Args:
-            before: Numbers of that moment, None for none; nothing is taken from another problem or dense model.
-            known: Further numbers of the same candidates.
-        """
-        self._known = known
-        if before is None or before.dense is not self.dense or before.problem != self.problem or not before.records:
-            return
-        places = {id(record): place for place, record in enumerate(before.records)}
-        origins = [places.get(id(record), -1) for record in self.records]
-        self._earlier, self._origins = before._columns, np.array(origins, dtype=np.int64)
-        self._new = [place for place, origin in enumerate(origins) if origin < 0]
 
     def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
         """Find the positions of candidates.
@@ -70,11 +58,14 @@ class Numbers:
         """
         return np.array([self._places[record.number] for record in records], dtype=np.int64)
 
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {record.number: place for place, record in enumerate(self.records)}
+
     @property
     def times_trained(self) -> np.ndarray:
         """How many candidates have the architecture of each one, int."""
-        known = self._known  # of a list that may have grown since
-        found = (known if known and known.records is self.records else Columns.of(self.records)).architectures
+        found = self.columns.architectures
         return np.asarray(np.bincount(found, minlength=1)[found])
 
     def shown(self, name: str) -> np.ndarray:
@@ -195,12 +186,4 @@ class Numbers:
         Returns:
             Float [records], which must not be changed.
         """
-        if key not in self._columns:
-            earlier = self._earlier.get(key)
-            if earlier is None:
-                found = np.array([read(record) for record in self.records], dtype=np.float64)
-            else:
-                found = earlier[self._origins]
-                found[self._new] = [read(self.records[place]) for place in self._new]
-            self._columns[key] = found
-        return self._columns[key]
+        return self.columns.column(key, read, reference=self.dense)

@@ -1,10 +1,10 @@
-"""Columns: numbers of a list of candidates as arrays, each worked out once for each candidate while the list grows."""
+"""Columns: numbers of candidates as arrays, each worked out once for each candidate, also while their list grows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from operator import is_
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,97 +14,80 @@ from autoprune.records.candidate import CandidateRecord
 Read = Callable[[CandidateRecord], float | Sequence[float]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Column:
-    """Numbers of the candidates that were ever in the list, float [room, width]."""
+    """Numbers of the candidates, and what they refer to."""
 
-    read: Read
     rows: np.ndarray
+    reference: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Numbers in place of architectures, the same ones while a list grows."""
+
+    known: dict[object, int] = field(default_factory=dict)
+    fresh: Iterator[int] = field(default_factory=itertools.count)
+
+    def number(self, record: CandidateRecord) -> int:
+        return self.known.setdefault(record.architecture, next(self.fresh))
 
 
 class Columns:
-    """Numbers of the candidates of a list, in which others may replace some.
+    """Numbers of the candidates of a list at one moment.
 
     Args:
-        records: Candidates with different numbers; see `follow`.
+        records: Any candidates.
+        before: Columns of an earlier moment of the same study, from which the numbers of candidates that were there are
+            taken over; None for none.
+
+    Attributes:
+        records: The candidates.
     """
 
-    def __init__(self, records: Sequence[CandidateRecord] = ()) -> None:
-        self.records: tuple[CandidateRecord, ...] = ()
-        self._held: list[CandidateRecord] = []  # by their rows
-        self._rows: dict[int, int] = {}
-        self._order = np.empty(0, dtype=np.int64)
+    def __init__(self, records: Sequence[CandidateRecord] = (), before: Columns | None = None) -> None:
+        self.records = tuple(records)
         self._columns: dict[Hashable, _Column] = {}
-        self._architectures: dict[object, int] = {}
-        self.follow(records)
-
-    @classmethod
-    def of(cls, records: Sequence[CandidateRecord]) -> Columns:
-        """Make the columns of candidates that may have equal numbers.
-
-        Args:
-            records: Any candidates.
-        """
-        found = cls()
-        found.records, found._held = tuple(records), [*records]
-        found._order = np.arange(len(records))
-        return found
-
-    def follow(self, records: Sequence[CandidateRecord]) -> None:
-        """Take the candidates of a list that has changed; only new ones are read.
-
-        Args:
-            records: All candidates, with different numbers.
-        """
-        if len(records) == len(self.records) and all(map(is_, records, self.records)):
+        # Columns of the earlier moment, the place of each candidate in them, and the places of new candidates.
+        self._earlier: dict[Hashable, _Column] = {}
+        self._origins, self._new = np.zeros(0, dtype=np.int64), list[int]()
+        self._names = _Names()
+        if before is None or not before.records:
             return
-        order, fresh = [], []
-        for record in records:
-            row = self._rows.setdefault(record.number, len(self._held))
-            if row == len(self._held):
-                self._held.append(record)
-                fresh.append(row)
-            elif self._held[row] is not record:
-                self._held[row] = record
-                fresh.append(row)
-            order.append(row)
-        self.records, self._order = tuple(records), np.array(order, dtype=np.int64)
-        for column in self._columns.values():
-            self._fill(column, fresh)
+        places = {id(record): place for place, record in enumerate(before.records)}
+        origins = [places.get(id(record), -1) for record in self.records]
+        self._earlier, self._names = before._columns, before._names
+        self._origins = np.array(origins, dtype=np.int64)
+        self._new = [place for place, origin in enumerate(origins) if origin < 0]
 
-    def column(self, key: Hashable, read: Read, width: int = 1) -> np.ndarray:
+    def column(self, key: Hashable, read: Read, width: int | None = None, *, reference: object = None) -> np.ndarray:
         """Return numbers of the candidates.
 
         Args:
             key: Name of the numbers.
-            read: Function that reads them; the same for the same key.
-            width: Number of its numbers.
+            read: Function that reads them; the same for the same key and reference.
+            width: Number of its numbers; None for one that stands alone.
+            reference: What the numbers refer to, such as the record of the dense model; they are read anew for another.
 
         Returns:
-            Float [records], or [records, width] for several.
+            Float [records], or [records, width], which must not be changed.
         """
         found = self._columns.get(key)
-        if found is None:
-            found = self._columns[key] = _Column(read, np.empty((len(self._held), width)))
-            self._fill(found, range(len(self._held)))
-        rows = found.rows[self._order]
-        return rows[:, 0] if width == 1 else rows
+        if found is None or found.reference is not reference:
+            found = self._columns[key] = _Column(self._rows(key, read, width, reference), reference)
+        return found.rows
 
     @property
     def architectures(self) -> np.ndarray:
         """Numbers that are equal for equal architectures, int [records]."""
-        known = self._architectures
-        found = self.column("architecture", lambda record: known.setdefault(record.architecture, len(known)))
-        return found.astype(np.int64)
+        return self.column("architecture", self._names.number).astype(np.int64)
 
-    def _fill(self, column: _Column, rows: Sequence[int]) -> None:
-        if len(self._held) > len(column.rows):
-            room = np.empty((2 * len(self._held), column.rows.shape[1]))
-            room[: len(column.rows)] = column.rows
-            column.rows = room
-        for row in rows:
-            column.rows[row] = column.read(self._held[row])
-
-
-#: Candidates, or numbers of them that are known already.
-Records = Sequence[CandidateRecord] | Columns
+    def _rows(self, key: Hashable, read: Read, width: int | None, reference: object) -> np.ndarray:
+        earlier = self._earlier.get(key)
+        if earlier is None or earlier.reference is not reference:
+            rows = np.array([read(record) for record in self.records], dtype=np.float64)
+            return rows if width is None else rows.reshape(len(self.records), width)
+        rows = earlier.rows[self._origins]
+        if self._new:
+            rows[self._new] = [read(self.records[place]) for place in self._new]
+        return rows

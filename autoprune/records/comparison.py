@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,18 +38,17 @@ class Comparison:
         return replace(self, ratio=1.0, low=1.0, high=1.0, trusted=True)
 
 
-def typical_noise(compared: Iterable[Comparison | None]) -> float:
+def typical_noise(half_widths: np.ndarray) -> float:
     """Compute the smallest difference of ratios that can be told from noise.
 
     Args:
-        compared: Comparisons of candidates; None where nothing was measured in turn.
+        half_widths: Half the widths of the intervals of measured ratios that are not in doubt; NaN for others.
 
     Returns:
-        Half the median width of the intervals of measured ratios that are not in doubt; 0 without any.
+        Their median; 0 without any.
     """
-    measured = [one for one in compared if one is not None and one.trusted and not one.predicted]
-    widths = [(one.high - one.low) / 2 for one in measured]
-    return statistics.median(widths) if widths else 0.0
+    known = half_widths[np.isfinite(half_widths)]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def shared_medians(networks: np.ndarray, ratios: np.ndarray, counted: np.ndarray) -> np.ndarray:

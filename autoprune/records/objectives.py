@@ -221,7 +221,7 @@ class Objective:
         Returns:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
-        return typical_noise(self.comparison(record.search) for record in records)
+        return typical_noise(self._compared_with_dense(Columns(records))[:, 1])
 
     def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
         """Collect the losses that dominance compares.
@@ -235,7 +235,7 @@ class Objective:
         Returns:
             Float [records]; NaN where nothing was measured that can be trusted.
         """
-        return self.losses_of(Columns.of(records), np.arange(len(records)))
+        return self.losses_of(Columns(records), np.arange(len(records)))
 
     def losses_of(self, columns: Columns, places: np.ndarray) -> np.ndarray:
         """Collect the losses of some candidates, see `losses`.
@@ -250,23 +250,23 @@ class Objective:
         if self.compared is None:
             found = columns.column(("loss", self.name), lambda one: self.loss(self.value(one.search)))
             return np.asarray(found[places])
-        ratios, widths, measured, predicted = columns.column(("timed", self.name), self._timed, 4)[places].T
-        known = widths[np.isfinite(widths)]
-        noise = float(np.median(known)) if len(known) else 0.0
+        ratios, widths, measured, predicted = self._compared_with_dense(columns)[places].T
         networks, counted = columns.architectures[places], measured > 0
         also = (predicted > 0) & ~np.isin(networks, networks[counted])  # what was measured goes before predictions
         ratios = shared_medians(networks, ratios, counted | also)
+        noise = typical_noise(widths)
         return np.round(ratios / noise) * noise if noise > 0 else ratios
 
-    def _timed(self, record: CandidateRecord) -> tuple[float, float, float, float]:
-        """Return the loss of the ratio to dense, half its interval, and whether it was measured or predicted."""
-        found, plain = self.against_dense(record), self.comparison(record.search)
-        if found is None or plain is None:
+    def _compared_with_dense(self, columns: Columns) -> np.ndarray:
+        """Loss of each ratio to dense, half its interval, whether it was measured, or predicted, [records, 4]."""
+        return columns.column(("compared", self.name), self._compared_numbers, 4)
+
+    def _compared_numbers(self, record: CandidateRecord) -> tuple[float, float, float, float]:
+        if (found := self.against_dense(record)) is None or (plain := self.comparison(record.search)) is None:
             return math.nan, math.nan, 0.0, 0.0
         width = (plain.high - plain.low) / 2 if plain.trusted and not plain.predicted else math.nan
-        if not found.trusted:
-            return math.nan, width, 0.0, 0.0
-        return self.loss(found.ratio), width, float(not found.predicted), float(found.predicted)
+        loss = self.loss(found.ratio) if found.trusted else math.nan
+        return loss, width, float(found.trusted and not found.predicted), float(found.trusted and found.predicted)
 
     def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:
         """Tell whether a rival is certainly no worse, whatever the noise. A number that is missing is the worst.

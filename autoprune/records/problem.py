@@ -149,7 +149,7 @@ class Problem:
         Returns:
             Float [records, objectives]; lower is better.
         """
-        return self.losses_of(Columns.of(records), np.arange(len(records)), names)
+        return self.losses_of(Columns(records), np.arange(len(records)), names)
 
     def losses_of(self, columns: Columns, places: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
         """Collect the losses of some candidates, see `losses`.

@@ -31,8 +31,8 @@ class Known:
         self._by_number: dict[int, CandidateRecord] = {}
         self._by_key: dict[object, list[CandidateRecord]] = {}
         self._front: Front | None = None
-        self._before: Front | None = None
-        self._widths, self._columns = WidthTable(topology), Columns()
+        self._columns = Columns()
+        self._widths = WidthTable(topology, self._columns)
 
     def get(self, number: int | None) -> CandidateRecord | None:
         """Look up a candidate.
@@ -75,8 +75,7 @@ class Known:
         """Return the front of all candidates, computed once for each state of the list."""
         self._follow()
         if self._front is None:
-            self._columns.follow(self._records)
-            self._front = Front.of(self._columns, self._problem, self._before)
+            self._front = Front.of(self._columns, self._problem)
         return self._front
 
     @property
@@ -102,5 +101,5 @@ class Known:
         for number, record in now.items():
             if self._by_number.get(number) is not record:
                 self._by_key.setdefault(duplicates.key_of(record, self._topology), []).append(record)
-        self._by_number, self._before, self._front = now, self._front or self._before, None
-        self._widths.follow(self._records)
+        self._by_number, self._front = now, None
+        self._columns = self._widths.columns = Columns(self._records, self._columns)

@@ -29,13 +29,13 @@ def test_a_list_that_grows_has_the_numbers_of_a_new_one() -> None:
     for record in sorted(search.records, key=lambda _: luck.random()):
         growing.append(record)
         growing.sort(key=lambda one: one.number)
-        known.follow(growing)
+        known = Columns(growing, known)
         assert known.column("quality", quality).tolist() == [one.search.quality for one in growing]
         expected = {one.architecture for one in growing}
         assert len(set(known.architectures.tolist())) == len(expected)
     assert sorted(reads) == sorted(one.number for one in growing), "each is read once"
     growing[3] = replace(growing[3], removed=True)
-    known.follow(growing[1:])
+    known = Columns(growing[1:], known)
     assert known.column("removed", lambda one: one.removed).nonzero()[0].tolist() == [2]
     assert known.column("both", lambda one: (one.number, 1.0), 2)[:, 0].tolist() == [one.number for one in growing[1:]]
     assert Front.of(known, PROBLEM).members == Front.of(growing[1:], PROBLEM).members
@@ -47,7 +47,7 @@ def test_timed_losses_of_a_list_that_grows() -> None:
     driver.run_to(60)
     records, known = list(driver.search.records), Columns()
     for count in range(1, len(records) + 1):
-        known.follow(records[:count])
+        known = Columns(records[:count], known)
         whole = numbers.problem.losses(records[:count])
         np.testing.assert_array_equal(numbers.problem.losses_of(known, np.arange(count)), whole)
     assert driver.search.front().members == Front.of(records, numbers.problem).members

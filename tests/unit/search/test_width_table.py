@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.search.lineage import choose_parent, least_left, shrink_to_ancestor
 from autoprune.search.search import Search
 from autoprune.search.width_table import WidthTable
@@ -16,7 +17,7 @@ from tests.unit.search.synthetic import model, run, settings, topology
 def test_it_finds_what_a_look_at_each_candidate_finds() -> None:
     search = Search(model(), settings(early_stopping="none"))
     run(search, 60, out=4)
-    every, known, luck = list(search.records), WidthTable(topology()), random.Random(0)
+    every, known, luck = list(search.records), WidthTable(topology(), Columns()), random.Random(0)
     growing: list[CandidateRecord] = []
     contained = fewer = shrunk = 0
     for record in sorted(every, key=lambda _: luck.random()):
@@ -26,7 +27,7 @@ def test_it_finds_what_a_look_at_each_candidate_finds() -> None:
             growing[0] = replace(growing[0], note="diverged")
         if luck.random() < 0.2:
             growing.pop(luck.randrange(len(growing)))
-        known.follow(growing)
+        known.columns = Columns(growing, known.columns)
         for other in luck.sample(every, 5):
             plan = ResolvedPlan.of(other.plan, topology())
             expected = [one for one in growing if all(one.widths[name] >= plan.widths[name] for name in plan.widths)]
