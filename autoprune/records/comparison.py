@@ -38,6 +38,29 @@ class Comparison:
         return replace(self, ratio=1.0, low=1.0, high=1.0, trusted=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """Number of a call of a model, by its ratio to the dense model's. Intervals say where another measurement falls.
+
+    Attributes:
+        value: The dense model's number times the ratio.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        dense: The dense model's number, one for a whole study.
+        ratio: Ratio to the dense model.
+        ratio_low: Lower end of the ratio's 95 % interval.
+        ratio_high: Upper end of the ratio's 95 % interval.
+    """
+
+    value: float
+    low: float
+    high: float
+    dense: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
 def typical_noise(half_widths: np.ndarray) -> float:
     """Compute the smallest difference of ratios that can be told from noise.
 

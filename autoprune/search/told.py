@@ -14,6 +14,7 @@ from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.rules import PART, Rule, at_least, check_fields
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.comparison import Against
 from autoprune.records.energy import Energy
 from autoprune.records.measurement import DEFAULT_PROFILE, HIGHEST, Latency, Measurement
 from autoprune.records.objectives import ENERGY, QUALITY, Objective
@@ -232,15 +233,15 @@ def _profile(name: str) -> str:
 
 
 def _latency(cost: Objective, told: Told, dense: CandidateRecord | None) -> Latency:
-    value, within, ratio, apart, reference = _against(cost, told, dense)
+    found = _against(cost, told, dense)
     return Latency(
-        latency_ms=value,
-        low_ms=value / within,
-        high_ms=value * within,
-        dense_ms=reference,
-        ratio=ratio,
-        ratio_low=ratio / apart,
-        ratio_high=ratio * apart,
+        latency_ms=found.value,
+        low_ms=found.low,
+        high_ms=found.high,
+        dense_ms=found.dense,
+        ratio=found.ratio,
+        ratio_low=found.ratio_low,
+        ratio_high=found.ratio_high,
         backend="told",
         rounds=1,
         clock="device",
@@ -248,28 +249,23 @@ def _latency(cost: Objective, told: Told, dense: CandidateRecord | None) -> Late
 
 
 def _energy(cost: Objective, told: Told, dense: CandidateRecord | None) -> Energy:
-    value, within, ratio, apart, reference = _against(cost, told, dense)
+    found = _against(cost, told, dense)
     return Energy(
-        energy_mj=value,
-        low_mj=value / within,
-        high_mj=value * within,
-        dense_mj=reference,
-        ratio=ratio,
-        ratio_low=ratio / apart,
-        ratio_high=ratio * apart,
+        energy_mj=found.value,
+        low_mj=found.low,
+        high_mj=found.high,
+        dense_mj=found.dense,
+        ratio=found.ratio,
+        ratio_low=found.ratio_low,
+        ratio_high=found.ratio_high,
         counter="told",
         backend="told",
         bursts=1,
     )
 
 
-def _against(cost: Objective, told: Told, dense: CandidateRecord | None) -> tuple[float, float, float, float, float]:
-    """Compare what was told with the dense model; intervals follow from the standard errors.
-
-    Returns:
-        The number, the factor from it to the ends of its interval, the ratio to dense, that factor of the ratio, and
-        the dense model's number.
-    """
+def _against(cost: Objective, told: Told, dense: CandidateRecord | None) -> Against:
+    """Compare a number that a user told with the dense model's; intervals follow from the standard errors."""
     value, error = _number(told), float(told[1]) if isinstance(told, tuple) else 0.0
     whole = None if dense is None else cost.comparison(dense.search)
     if dense is not None and whole is None:
@@ -277,5 +273,14 @@ def _against(cost: Objective, told: Told, dense: CandidateRecord | None) -> tupl
         raise ConfigurationError(error_message(f"the cost {cost.name}", "be told of the dense model first", got))
     # The dense model's ratio is 1, within the interval of its number.
     reference, spread = (value, 0.0) if whole is None else (whole.dense, math.log(whole.high) / _HALF_WIDTH)
-    relative = math.hypot(error / value, spread)
-    return value, math.exp(_HALF_WIDTH * error / value), value / reference, math.exp(_HALF_WIDTH * relative), reference
+    ratio, relative = value / reference, math.hypot(error / value, spread)
+    within, apart = math.exp(_HALF_WIDTH * error / value), math.exp(_HALF_WIDTH * relative)
+    return Against(
+        value=value,
+        low=value / within,
+        high=value * within,
+        dense=reference,
+        ratio=ratio,
+        ratio_low=ratio / apart,
+        ratio_high=ratio * apart,
+    )

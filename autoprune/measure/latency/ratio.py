@@ -9,34 +9,12 @@ from statistics import median
 
 from autoprune.measure.latency.statistics import another, burst_mean
 from autoprune.measure.latency.timing import FEWEST_BURSTS, Burst, Bursts
+from autoprune.records.comparison import Against
 
 #: Half the widest interval of a logarithm: one burst alone has none.
 _WIDEST = math.log(10.0)
 #: Change of the dense model's number during a measurement that is doubtful.
 _DRIFT = 0.15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Against:
-    """Number of a call of a model, by its ratio to the dense model's. Intervals say where another measurement falls.
-
-    Attributes:
-        value: The dense model's number times the ratio.
-        low: Lower end of the 95 % interval.
-        high: Upper end of the 95 % interval.
-        dense: The dense model's number, one for a whole study.
-        ratio: Ratio to the dense model.
-        ratio_low: Lower end of the ratio's 95 % interval.
-        ratio_high: Upper end of the ratio's 95 % interval.
-    """
-
-    value: float
-    low: float
-    high: float
-    dense: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
 
 
 @dataclass(frozen=True, slots=True)
