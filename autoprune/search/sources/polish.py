@@ -89,12 +89,11 @@ def _within_limits(
     if not (members and problem.limits.each):
         return members, None
     measured = LimitCheck.of_search(front.records, problem)
-    over = [value[places] for name, value in measured.excesses(front.numbers).items() if name in problem.costs]
-    affordable = np.max(over, axis=0, initial=-np.inf) <= 0
+    over, below = _excess(measured, front, places)
+    affordable = over <= 0
     if not affordable.any():
         return members, None
-    below = _excess_of_quality(measured, front, places)
-    surely = _excess_of_quality(replace(measured, confidence=CONFIDENCE), front, places)
+    _, surely = _excess(replace(measured, confidence=CONFIDENCE), front, places)
     if (affordable & (surely <= 0)).any():
         return [one for one, kept in zip(members, affordable & (below <= 0), strict=True) if kept], None
     some = np.flatnonzero(affordable)
@@ -102,11 +101,13 @@ def _within_limits(
     return members, members[int(some[np.argmin(far)])]
 
 
-def _excess_of_quality(check: LimitCheck, front: Front, places: np.ndarray) -> np.ndarray:
-    """How far some candidates are beyond the limits of quality and metrics, the farthest of each."""
-    found = check.excesses(front.numbers).items()
-    of_quality = [value[places] for name, value in found if name not in front.problem.costs]
-    return np.asarray(np.max(of_quality, axis=0, initial=-np.inf))
+def _excess(check: LimitCheck, front: Front, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far some candidates are beyond the limits of costs, and beyond those of quality and metrics; the farthest."""
+    of_costs, of_quality = np.full((2, len(places)), -np.inf)
+    for name, value in check.excesses(front.numbers).items():
+        worst = of_costs if name in front.problem.costs else of_quality
+        np.maximum(worst, value[places], out=worst)
+    return of_costs, of_quality
 
 
 def _measured_gains(costs: np.ndarray, losses: np.ndarray, places: np.ndarray) -> np.ndarray:

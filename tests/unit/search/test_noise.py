@@ -120,3 +120,15 @@ def test_what_breaks_a_limit_of_cost_is_not_polished_where_all_the_rest_is_unkno
     chosen = choose_to_polish(front, "multiply_adds", lambda _: True)
     assert chosen is not None
     assert chosen.number == 2
+
+
+def test_a_limit_of_quality_alone_is_kept_to_as_well() -> None:
+    dense = candidate(0, answers(range(10)), 1000, "dense")
+    dense = replace(dense, plan=PruningPlan(groups={}, recovery=RecoveryPlan(steps=0)))
+    near, far = trained(1, answers(range(100, 125)), 900), trained(2, answers(range(60)), 500)
+    problem = problem_of(limits=Limits(max_drop=0.001))
+    for trained_more in (1, 2):
+        records = [replace(one, lineage_trained=100 if one.number == trained_more else 0) for one in (dense, near, far)]
+        chosen = choose_to_polish(Front.of(records, problem), "multiply_adds", lambda _: True)
+        assert chosen is not None
+        assert chosen.number == 1
