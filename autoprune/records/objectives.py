@@ -252,7 +252,7 @@ class Objective:
             return np.asarray(found[places])
         ratios, widths, measured, predicted = self._compared_with_dense(columns)[places].T
         networks, counted = columns.architectures[places], measured > 0
-        also = (predicted > 0) & ~np.isin(networks, networks[counted])  # what was measured goes before predictions
+        also = (predicted > 0) & ~np.isin(networks, networks[counted])  # measured ratios go before predicted ones
         ratios = shared_medians(networks, ratios, counted | also)
         noise = typical_noise(widths)
         return np.round(ratios / noise) * noise if noise > 0 else ratios

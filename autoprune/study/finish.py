@@ -80,7 +80,7 @@ def measure_predicted_latencies(
 
 
 def _replaced(folder: RunFolder, record: CandidateRecord, found: LaterLatencies) -> CandidateRecord:
-    """Store what was measured later; an energy that could not be read now stays."""
+    """Store later latencies and a later energy; an energy that could not be read now stays."""
     replaced = record.with_latencies(found.latencies, found.energy)
     folder.write_latencies(record.number, found.latencies, replaced.search.energy)
     return replaced
@@ -92,7 +92,7 @@ def measure_doubtful_latencies(
     records: list[CandidateRecord],
     follow: Callable[[int, int], None],
 ) -> None:
-    """Measure again what decides nothing, as it is in doubt, of candidates that can be on the front.
+    """Measure latencies and energies in doubt again, which decide nothing, of candidates that can be on the front.
 
     Args:
         context: Context of the trials.

@@ -89,7 +89,7 @@ class Preparation:
             what: Name of what is measured, for the message.
 
         Yields:
-            Both, in evaluation mode; what was made for the model is deleted afterwards.
+            Both, in evaluation mode; files and memory of the model are freed afterwards.
 
         Raises:
             ConfigurationError: The dense model does not run on inputs of the profile.
