@@ -104,7 +104,7 @@ def _errors(front: Front, split: str) -> np.ndarray:
     """Collect the standard errors of the quality."""
 
     def read(record: CandidateRecord) -> float:
-        found = record.search if split == SPLITS[0] else record.test
+        found = record.measured_on(split)
         return math.nan if found is None else found.quality_error
 
     return front.numbers.column(f"{split} error", read)

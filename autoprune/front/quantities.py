@@ -64,10 +64,10 @@ class Quantity:
             raise UnknownNameError("a split", split, SPLITS)
         if split == "search" and self.objective is not None:
             return front.numbers.shown(self.name)
-        dense = None if front.dense is None else _measured(front.dense, split)
+        dense = None if front.dense is None else front.dense.measured_on(split)
 
         def read(record: CandidateRecord) -> float:
-            found = _measured(record, split)
+            found = record.measured_on(split)
             return math.nan if found is None else self.read(found, dense)
 
         return front.numbers.column(f"{split} {self.name}", read)
@@ -165,12 +165,8 @@ def _of_metric(front: Front, name: str) -> Quantity:
     return Quantity(name=name, axis_title=name, read=lambda one, _: one.metrics.get(name, math.nan))
 
 
-def _measured(record: CandidateRecord, split: str) -> Measurement | None:
-    return record.search if split == "search" else record.test
-
-
 def _all(records: Sequence[CandidateRecord], split: str) -> list[Measurement | None]:
-    return [_measured(record, split) for record in records]
+    return [record.measured_on(split) for record in records]
 
 
 def allowed_range(front: Front, limits: Limits, quantity: Quantity) -> tuple[float, float]:

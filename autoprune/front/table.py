@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from autoprune.display import shorten
 from autoprune.records.annotations import Annotations
@@ -177,14 +176,14 @@ def _note(annotations: Annotations) -> Column:
 
 def _quality(metric: str) -> Iterator[Column]:
     for split in ("search", "test"):
-        pick, name = partial(_of, split), f"{split}_{metric}"
+        name = f"{split}_{metric}"
 
-        def text(record: CandidateRecord, _: object, pick: _Pick = pick) -> str:
-            found = pick(record)
+        def text(record: CandidateRecord, _: object, split: str = split) -> str:
+            found = record.measured_on(split)
             return "" if found is None else f"{found.quality:.4f} ± {found.quality_error:.4f}"
 
-        def data(record: CandidateRecord, _: object, pick: _Pick = pick, name: str = name) -> Mapping[str, object]:
-            found = pick(record)
+        def data(record: CandidateRecord, _: object, split: str = split, name: str = name) -> Mapping[str, object]:
+            found = record.measured_on(split)
             return {} if found is None else {name: found.quality, f"{name}_error": found.quality_error}
 
         yield Column(heading=f"{metric} ({split})", text=text, data=data)
@@ -192,24 +191,17 @@ def _quality(metric: str) -> Iterator[Column]:
 
 def _metric(metric: str) -> Iterator[Column]:
     for split in ("search", "test"):
-        pick, name = partial(_of, split), f"{split}_{metric}"
+        name = f"{split}_{metric}"
 
-        def text(record: CandidateRecord, _: object, pick: _Pick = pick) -> str:
-            found = pick(record)
+        def text(record: CandidateRecord, _: object, split: str = split) -> str:
+            found = record.measured_on(split)
             return "" if found is None else _number(found.metrics.get(metric, math.nan), ".4f")
 
-        def data(record: CandidateRecord, _: object, pick: _Pick = pick, name: str = name) -> Mapping[str, object]:
-            found = pick(record)
+        def data(record: CandidateRecord, _: object, split: str = split, name: str = name) -> Mapping[str, object]:
+            found = record.measured_on(split)
             return {} if found is None else {name: found.metrics.get(metric, math.nan)}
 
         yield Column(heading=f"{metric} ({split})", text=text, data=data)
-
-
-_Pick = Callable[[CandidateRecord], Measurement | None]
-
-
-def _of(split: str, record: CandidateRecord) -> Measurement | None:
-    return record.search if split == "search" else record.test
 
 
 def _cost(cost: Objective) -> Iterator[Column]:

@@ -137,6 +137,17 @@ class CandidateRecord:
         """Key of the architecture; candidates of the same key differ in weights alone."""
         return self._architecture
 
+    def measured_on(self, split: str) -> Measurement | None:
+        """Return the measurement on a split.
+
+        Args:
+            split: "search" or "test".
+
+        Returns:
+            The measurement; None where there is none on the test split.
+        """
+        return self.search if split == "search" else self.test
+
     def with_latencies(self, latencies: Mapping[str, Latency], energy: Energy | None = None) -> CandidateRecord:
         """Replace latencies and energy by later ones.
 

@@ -316,7 +316,7 @@ def _reach(axis: _Axis, shown: _Shown) -> tuple[float, float] | None:
 
 def _noise(front: Front, x: _Axis, y: _Axis) -> list[Properties]:
     """Shade the 95 % interval of the dense model's own quality."""
-    dense = None if front.dense is None else front.dense.search if y.split == "search" else front.dense.test
+    dense = None if front.dense is None else front.dense.measured_on(y.split)
     if dense is None or not dense.quality_error > 0:
         return []
     ends = (dense.quality - INTERVAL * dense.quality_error, dense.quality + INTERVAL * dense.quality_error)
