@@ -21,6 +21,9 @@ _SHARE = 0.1
 #: A smaller grain explains the times as well as a larger one if its error is larger by at most this share, or by this
 #: share of the latency.
 _AS_GOOD, _ANYWAY = 1.1, 0.003
+#: Standard errors between two times that count as a difference: of a width and the next multiple, and of two multiples,
+#: of which there are up to 36 pairs.
+_FREE, _RISES = 2.0, 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +124,11 @@ def find_grain(lost: Sequence[int], ratios: Sequence[float], half_widths: Sequen
     """Find the smallest grain that explains the times of widths below a multiple of all grains.
 
     With grain g, a width takes as long as the next multiple of g, or longer where it is off the grain: ratio = a - b
-    floor(lost / g) g + c [lost is no multiple of g], with b, c >= 0, fitted by least squares. Rounding up to a multiple
-    of the grain is never slower by these times, beyond their noise.
+    floor(lost / g) g + c [lost is no multiple of g], with b, c >= 0, fitted by least squares. By these times, and beyond
+    their noise, rounding up to a multiple of the grain is never slower, and no multiple is slower than a wider one.
 
     Args:
-        lost: Channels lost.
+        lost: Channels lost, ascending.
         ratios: Latency for each, as a share of the dense model's.
         half_widths: Half the 95 % interval of each, as a share of it.
 
@@ -135,7 +138,8 @@ def find_grain(lost: Sequence[int], ratios: Sequence[float], half_widths: Sequen
     gone, times = np.array(lost, dtype=np.float64), np.array(ratios)
     spread = np.hypot(np.array(half_widths) / 2, 0.005) * times
     errors = {grain: _error(gone, times, spread, grain) for grain in GRAINS}
-    allowed = [grain for grain in GRAINS if _is_free(gone, times, spread, grain)]
+    free = [grain for grain in GRAINS if _is_free(gone, times, spread, grain)]
+    allowed = [grain for grain in free if _never_rises(gone, times, spread, grain)] or free
     best = min(errors[grain] for grain in allowed)
     return next(grain for grain in allowed if errors[grain] <= max(best * _AS_GOOD, best + _ANYWAY))
 
@@ -155,6 +159,14 @@ def _is_free(gone: np.ndarray, times: np.ndarray, spread: np.ndarray, grain: int
     """Whether no width off the grain is quicker than the next multiple of the grain, beyond noise."""
     for place in np.flatnonzero(gone % grain != 0):
         up = np.flatnonzero(gone == np.floor(gone[place] / grain) * grain)
-        if len(up) and times[up[0]] - times[place] > 2 * np.hypot(spread[up[0]], spread[place]):
+        if len(up) and times[up[0]] - times[place] > _FREE * np.hypot(spread[up[0]], spread[place]):
             return False
     return True
+
+
+def _never_rises(gone: np.ndarray, times: np.ndarray, spread: np.ndarray, grain: int) -> bool:
+    """Whether no multiple of the grain is slower than a wider one, beyond noise: it would be pruned for nothing."""
+    on = np.flatnonzero(gone % grain == 0)
+    wider, narrower = (on[places] for places in np.triu_indices(len(on), 1))
+    rise = times[narrower] - times[wider]
+    return bool((rise <= _RISES * np.hypot(spread[narrower], spread[wider])).all())

@@ -10,8 +10,9 @@ import numpy as np
 from autoprune.records.layer_table import LayerTable
 from autoprune.search.allocation.allowed_widths import AllowedWidths
 
-#: Profiles by an earlier set of models are made anew: they know nothing of widths below one grain.
-DESIGN_VERSION = 2
+#: Profiles by an earlier set of models or by an earlier rule for the grain are made anew: those of 1 know nothing of
+#: widths below one grain, and those of 2 may hold a grain some of whose multiples are slower than wider ones.
+DESIGN_VERSION = 3
 #: Smallest share of the channels that a design keeps in the mean.
 _NARROWEST = 0.03
 #: One model in so many has any widths, on the grain or off it.

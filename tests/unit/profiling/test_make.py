@@ -247,6 +247,14 @@ def test_no_grain_makes_rounding_up_slower() -> None:
     assert find_grain(LOST, times, [0.01] * len(LOST)) == 1
 
 
+def test_a_multiple_that_is_slower_than_a_wider_one_is_no_step() -> None:
+    """Only multiples of 16 are fast; those of 4 cost less than the rest, and more than what is wider. As measured."""
+    times = [0.999, 2.185, 2.108, 2.058, 1.157, 1.805, 1.140, 1.129, 0.478]
+    assert find_grain(LOST, times, [0.05] * len(LOST)) == 16
+    level = [0.999, 2.185, 2.108, 2.058, 0.98, 1.805, 0.75, 0.70, 0.478]
+    assert find_grain(LOST, level, [0.05] * len(LOST)) == 4
+
+
 def test_groups_with_the_same_layers_share_a_staircase() -> None:
     classes = group_classes(LayerTable.of(topology()))
     assert sorted(name for one in classes for name in one.groups) == sorted(topology().widths)
