@@ -124,7 +124,7 @@ def find_grain(lost: Sequence[int], ratios: Sequence[float], half_widths: Sequen
     """Find the smallest grain that explains the times of widths below a multiple of all grains.
 
     With grain g, a width takes as long as the next multiple of g, or longer where it is off the grain: ratio = a - b
-    floor(lost / g) g + c [lost is no multiple of g], with b, c >= 0, fitted by least squares. By these times, and beyond
+    floor(lost / g) g + c [lost is no multiple of g], with b, c >= 0, fitted by least squares. By these times, beyond
     their noise, rounding up to a multiple of the grain is never slower, and no multiple is slower than a wider one.
 
     Args:
