@@ -16,9 +16,10 @@ Read = Callable[[CandidateRecord], float | Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """Numbers of the candidates, and what they refer to."""
+    """Numbers of candidates, the candidates at the moment when they were read, and what the numbers refer to."""
 
     rows: np.ndarray
+    records: tuple[CandidateRecord, ...]
     reference: object
 
 
@@ -48,17 +49,10 @@ class Columns:
     def __init__(self, records: Sequence[CandidateRecord] = (), before: Columns | None = None) -> None:
         self.records = tuple(records)
         self._columns: dict[Hashable, _Column] = {}
-        # Columns of the earlier moment, the place of each candidate in them, and the places of new candidates.
-        self._earlier: dict[Hashable, _Column] = {}
-        self._origins, self._new = np.zeros(0, dtype=np.int64), list[int]()
-        self._names = _Names()
-        if before is None or not before.records:
-            return
-        places = {id(record): place for place, record in enumerate(before.records)}
-        origins = [places.get(id(record), -1) for record in self.records]
-        self._earlier, self._names = before._columns, before._names
-        self._origins = np.array(origins, dtype=np.int64)
-        self._new = [place for place, origin in enumerate(origins) if origin < 0]
+        # The latest of each earlier column: not each is asked for at every moment.
+        self._earlier: dict[Hashable, _Column] = {} if before is None else {**before._earlier, **before._columns}
+        self._names: _Names = _Names() if before is None else before._names
+        self._origins: dict[int, np.ndarray] = {}
 
     def column(self, key: Hashable, read: Read, width: int | None = None, *, reference: object = None) -> np.ndarray:
         """Return numbers of the candidates.
@@ -74,7 +68,7 @@ class Columns:
         """
         found = self._columns.get(key)
         if found is None or found.reference is not reference:
-            found = self._columns[key] = _Column(self._rows(key, read, width, reference), reference)
+            found = self._columns[key] = _Column(self._rows(key, read, width, reference), self.records, reference)
         return found.rows
 
     @property
@@ -84,10 +78,21 @@ class Columns:
 
     def _rows(self, key: Hashable, read: Read, width: int | None, reference: object) -> np.ndarray:
         earlier = self._earlier.get(key)
-        if earlier is None or earlier.reference is not reference:
-            rows = np.array([read(record) for record in self.records], dtype=np.float64)
-            return rows if width is None else rows.reshape(len(self.records), width)
-        rows = earlier.rows[self._origins]
-        if self._new:
-            rows[self._new] = [read(self.records[place]) for place in self._new]
+        if earlier is None or earlier.reference is not reference or not earlier.records:
+            whole = np.array([read(record) for record in self.records], dtype=np.float64)
+            return whole if width is None else whole.reshape(len(self.records), width)
+        origins = self._origins_in(earlier.records)
+        rows: np.ndarray = earlier.rows[origins]
+        new = np.flatnonzero(origins < 0).tolist()
+        if new:
+            rows[new] = [read(self.records[place]) for place in new]
         return rows
+
+    def _origins_in(self, earlier: tuple[CandidateRecord, ...]) -> np.ndarray:
+        """Return the place that each candidate had at an earlier moment, -1 for a new one."""
+        found = self._origins.get(id(earlier))  # which the columns hold, so that no other has its place
+        if found is None:
+            places = {id(record): place for place, record in enumerate(earlier)}
+            found = np.array([places.get(id(record), -1) for record in self.records], dtype=np.int64)
+            self._origins[id(earlier)] = found
+        return found

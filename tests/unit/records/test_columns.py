@@ -19,11 +19,15 @@ from tests.unit.search.synthetic import PROBLEM, model, run, settings
 def test_a_list_that_grows_has_the_numbers_of_a_new_one() -> None:
     search = Search(model(), settings(early_stopping="none"))
     run(search, 40, out=4)
-    known, luck, reads = Columns(), random.Random(0), []
+    known, luck, reads, seldom = Columns(), random.Random(0), [], []
 
     def quality(record: CandidateRecord) -> float:
         reads.append(record.number)
         return record.search.quality
+
+    def cost(record: CandidateRecord) -> float:
+        seldom.append(record.number)
+        return record.search.multiply_adds
 
     growing: list[CandidateRecord] = []
     for record in sorted(search.records, key=lambda _: luck.random()):
@@ -33,7 +37,10 @@ def test_a_list_that_grows_has_the_numbers_of_a_new_one() -> None:
         assert known.column("quality", quality).tolist() == [one.search.quality for one in growing]
         expected = {one.architecture for one in growing}
         assert len(set(known.architectures.tolist())) == len(expected)
+        if len(growing) % 3 == 0:
+            assert known.column("cost", cost).tolist() == [one.search.multiply_adds for one in growing]
     assert sorted(reads) == sorted(one.number for one in growing), "each is read once"
+    assert len(seldom) == len(set(seldom)), "also where they are not asked for at every moment"
     growing[3] = replace(growing[3], removed=True)
     known = Columns(growing[1:], known)
     assert known.column("removed", lambda one: one.removed).nonzero()[0].tolist() == [2]
