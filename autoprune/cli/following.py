@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 
 from autoprune.display import printable_line
 from autoprune.errors import SelectionError
-from autoprune.front.findings import limit_findings
+from autoprune.front.findings import limit_findings, slow_widths
 from autoprune.front.front import Front
 from autoprune.front.run_state import duration_text, mean_trial_seconds
 from autoprune.front.suggestion import limits_to_suggest
@@ -314,7 +314,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     console = safe_console(soft_wrap=True)
     show_ending(ending, console)
     console.print(f"Report: {report}")
-    for line, warning in limit_findings(front):
+    for line, warning in (*limit_findings(front), *slow_widths(front)):
         console.print(line, style="yellow" if warning else None)
     # For pasting: a name that begins with a dash would be taken for an option.
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))

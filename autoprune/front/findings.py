@@ -15,6 +15,9 @@ from autoprune.records.measurement import Latency
 from autoprune.records.objectives import Objective
 from autoprune.records.origins import Origin
 
+#: Lower end of a ratio to dense from which a model is called slow: of many intervals around 1, some begin above.
+_SLOW = 1.05
+
 
 def findings(front: Front) -> list[tuple[str, bool]]:
     """Write the findings of a study, the most important first.
@@ -32,6 +35,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _seen_in_training(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
+    lines += slow_widths(front)
     lines += _predicted(front)
     lines += _masks(front, dense)
     lines += _stopped_early(front)
@@ -62,6 +66,33 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
     sure = len(front.within(front.problem.limits, CONFIDENCE))
     doubt = f", {sure} of them with {CONFIDENCE:.0%} confidence" if sure < inside else ""
     return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}){doubt}.", False)]
+
+
+def slow_widths(front: Front) -> list[tuple[str, bool]]:
+    """Tell of pruned models that are slower than the dense one: a runtime is slow at some widths.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        (sentence, True) for each latency profile in which a candidate with fewer multiply-adds is measurably slower.
+    """
+    dense = front.dense
+    pruned = [one for one in front.records if dense is not None and _multiply_adds(one) < _multiply_adds(dense)]
+    lines = []
+    for cost in (one for one in front.problem.costs.values() if one.is_latency and one.is_compared):
+        found = [one for record in pruned if (one := cost.comparison(record.search)) is not None and one.trusted]
+        slower = [one.ratio for one in found if one.low > _SLOW]
+        if slower:
+            where = "" if cost.title == "latency" else f" ({cost.title})"
+            models = f"{len(slower)} of {len(found)} pruned models {'is' if len(slower) == 1 else 'are'}"
+            said = (
+                f"{models} slower than dense{where}, at {max(slower):.2f} times its latency: runtimes are slow at some "
+                "widths. structure.round_to=device prunes to widths that this one runs fast, and "
+                "search.cost=latency_ms makes budgets shares of the latency."
+            )
+            lines.append((said, True))
+    return lines
 
 
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:

@@ -111,6 +111,22 @@ def test_a_latency_interval_that_reaches_dense_is_no_gain() -> None:
     )
 
 
+def test_pruned_models_that_are_slower_than_dense_are_a_warning() -> None:
+    records = [
+        dense(0.9, 1000, took=latency(1.0)),
+        record(1, measurement(0.8, 700, took=latency(1.5))),
+        record(2, measurement(0.7, 300, took=latency(1.06))),
+        record(3, measurement(0.6, 200, took=latency(0.5))),
+        record(4, measurement(0.6, 1000, took=latency(1.5))),
+    ]
+    line, warning = the_one_about("slower than dense", records)
+    assert warning
+    assert line.startswith("1 of 3 pruned models is slower than dense, at 1.50 times its latency")
+    assert "structure.round_to=device" in line
+    records[1] = record(1, measurement(0.8, 700, took=latency(1.5, doubts=("the machine was busy",))))
+    assert none_about("slower than dense", records)
+
+
 def test_without_latencies_nothing_is_said_of_them() -> None:
     assert none_about("quicker", [dense(), record(1, measurement(0.8, 500))])
 
