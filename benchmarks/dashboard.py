@@ -93,16 +93,18 @@ def _drawn(count: int, repeats: int) -> list[CandidateRecord]:
 
 
 def _update(page: Page, folder: RunFolder, record: CandidateRecord) -> float:
-    """Seconds from the look of the page until one more candidate is in the table and in the chart."""
+    """Seconds from the look of the page until one more candidate is drawn in every view, with the new answer."""
     folder.write_candidate(record, b"")
     return float(
         page.evaluate(
             """async (key) => {
               const from = performance.now();
               window.dash_clientside.set_props("tick", { n_intervals: -Math.round(1e6 * Math.random()) });
-              const traces = () => document.getElementById("plot-front").data;
-              const drawn = () => traces().some((one) => (one.customdata || []).includes(key));
-              while (!(window.board.places.has(key) && drawn())) await new Promise((done) => setTimeout(done, 4));
+              const { board } = window;
+              const before = board.choice;
+              const drawn = () => board.places.has(key) && board.bold.includes(key) && board.choice !== before;
+              while (!drawn()) await new Promise((done) => setTimeout(done, 4));
+              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
               return (performance.now() - from) / 1000;
             }""",
             f"0.{record.number}",

@@ -33,7 +33,7 @@ def answer(one: Snapshot, run: int, wanted: Mapping[str, object]) -> tuple[Prope
     Args:
         one: The run.
         run: Its position.
-        wanted: The "mode", the "limits", what to choose "by", and the "weights".
+        wanted: The "mode", the "limits", None for those of the search, what to choose "by", and the "weights".
 
     Returns:
         What the page marks: the key "chosen", the keys "inside" the limits, the "bounds" of columns, whether anything
@@ -44,7 +44,8 @@ def answer(one: Snapshot, run: int, wanted: Mapping[str, object]) -> tuple[Prope
     by = asked if asked in front.problem.known else BY
     marks: Properties = {"by": by, "limited": False, "bounds": {}, "inside": []}
     try:
-        limits = limits_of(wanted.get("limits"))
+        given = wanted.get("limits")
+        limits = front.problem.limits if given is None else limits_of(given)
         front.problem.check_limits(limits)
         kept = front.within(limits) if limits.given else []
         if limits.given:

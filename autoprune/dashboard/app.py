@@ -18,7 +18,7 @@ from autoprune.dashboard.details import details
 from autoprune.dashboard.elements import sentences
 from autoprune.dashboard.guard import Access
 from autoprune.dashboard.live import LiveRuns, Snapshot
-from autoprune.dashboard.page import STORES, index_page, layout
+from autoprune.dashboard.page import RESTORED, index_page, layout
 from autoprune.dashboard.understanding import understand
 from autoprune.display import printable_line
 from autoprune.errors import AutopruneError, UnknownNameError
@@ -64,15 +64,17 @@ def _client(app: Dash) -> None:
     def on_client(name: str, *parts: Output | Input) -> None:
         app.clientside_callback(ClientsideFunction("board", name), *parts)  # type: ignore[no-untyped-call]
 
-    on_client("restore", *(Output(f"store-{name}", "data") for name in STORES), Input("main", "id"))
-    on_client("receive", Input("data", "data"))
-    on_client("front", Input("front-figure", "data"))
-    on_client("choice", Input("choice", "data"))
+    restored = [Output(f"store-{name}", "data") for name in RESTORED]
+    on_client("restore", Output("tick", "n_intervals"), *restored, Input("main", "id"))
+    on_client("receive", Input("data", "data"), Input("front-figure", "data"), Input("choice", "data"))
     on_client("acted", Input("acted", "data"))
 
 
 def _live(app: Dash, runs: LiveRuns) -> None:
-    """Register what follows the run folders."""
+    """Register what follows the run folders.
+
+    One answer has all that is drawn of a new candidate: the page draws once, and nothing is asked for after it.
+    """
     tables = Tables()
 
     @app.callback(
@@ -80,36 +82,58 @@ def _live(app: Dash, runs: LiveRuns) -> None:
         Output("data", "data"),
         Output("banner", "children"),
         Output("state", "children"),
+        Output("front-figure", "data"),
+        Output("choice", "data"),
+        Output("answer", "children"),
         Input("tick", "n_intervals"),
         State("live", "data"),
         State("have", "data"),
+        State("store-view", "data"),
     )
-    def look(_: object, seen: object, have: object) -> tuple[object, ...]:
+    def look(_: object, seen: object, have: object, view: object) -> tuple[object, ...]:
         runs.refresh()
-        version, snapshots = runs.version, runs.snapshots()
-        if version == seen:
-            return (no_update,) * 4
-        changes = tables.since(have, snapshots, version)
-        return version, changes, sentences(_faults(runs), "warning"), how_far(runs)
+        version = runs.version
+        if version == seen or not isinstance(view, dict):
+            return (no_update,) * 7
+        changes = tables.since(have, runs.snapshots(), version)
+        said = sentences(_faults(runs), "warning"), how_far(runs)
+        return version, changes, *said, _chart(runs, view.get("axes")), *_choice(runs, view.get("limits"))
 
 
 def _views(app: Dash, runs: LiveRuns) -> None:
-    """Register the views."""
-
-    @app.callback(Output("front-figure", "data"), Input("live", "data"), Input("store-axes", "data"))
-    def front(version: object, axes: object) -> object:
-        if not version or not isinstance(axes, dict):
-            return no_update
-        return front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, runs.version)
+    """Register the views, as far as they follow the person."""
 
     @app.callback(
-        Output("choice", "data"), Output("answer", "children"), Input("live", "data"), Input("store-limits", "data")
+        Output("front-figure", "data", allow_duplicate=True), Input("store-axes", "data"), prevent_initial_call=True
     )
-    def choice(version: object, wanted: object) -> tuple[object, object]:
-        if not version or not isinstance(wanted, dict):
-            return no_update, no_update
-        place = runs.place(wanted.get("run"))
-        return answer(runs.runs[place].now, place, wanted)
+    def front(axes: object) -> object:
+        return _chart(runs, axes)
+
+    @app.callback(
+        Output("choice", "data", allow_duplicate=True),
+        Output("answer", "children", allow_duplicate=True),
+        Input("store-limits", "data"),
+        prevent_initial_call=True,
+    )
+    def choice(wanted: object) -> tuple[object, object]:
+        return _choice(runs, wanted)
+
+
+def _chart(runs: LiveRuns, axes: object) -> object:
+    """Draw the chart of the front; "turn" tells the page which of its wishes it answers."""
+    if not isinstance(axes, dict):
+        return no_update
+    figure = front_chart(runs.snapshots(), runs.place(axes.get("run")), axes, runs.version)
+    return {**figure, "turn": axes.get("turn")}
+
+
+def _choice(runs: LiveRuns, wanted: object) -> tuple[object, object]:
+    """Choose the best candidate; "turn" tells the page which of its wishes it answers."""
+    if not isinstance(wanted, dict):
+        return no_update, no_update
+    place = runs.place(wanted.get("run"))
+    marks, elements = answer(runs.runs[place].now, place, wanted)
+    return {**marks, "turn": wanted.get("turn")}, elements
 
 
 def _explanations(app: Dash, runs: LiveRuns, access: Access) -> None:

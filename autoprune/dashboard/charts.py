@@ -30,7 +30,7 @@ _FIRST = ("latency_ms", "multiply_adds")
 _THIRD = ("size_bytes", "multiply_adds", "parameters", QUALITY)
 
 
-def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, object], version: str) -> object:
+def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, object], version: str) -> Properties:
     """Draw the chart of the front.
 
     Args:
@@ -57,20 +57,18 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         name = "" if len(snapshots) == 1 else printable_line(one.run.name, 40)
         traces += [_of_run(trace, place, name, own=place == shown) for trace in figure["data"]]
         layout = figure["layout"]
-    return json_values(
-        {
-            "data": traces if third else [_lean(trace) for trace in traces],
-            "layout": layout,
-            "axes": [
-                _column(view.x, view.split, one=snapshots[shown]),
-                _column(view.y, view.split, one=snapshots[shown]),
-            ],
-            "scales": [_scale(layout, "xaxis"), _scale(layout, "yaxis")],
-            "third": third,
-            "view": f"{shown} {third} {layout.get('uirevision')}",
-            "version": version,
-        }
-    )
+    return {
+        "data": json_values(traces if third else [_lean(trace) for trace in traces]),
+        "layout": json_values(layout),
+        "axes": [
+            _column(view.x, view.split, one=snapshots[shown]),
+            _column(view.y, view.split, one=snapshots[shown]),
+        ],
+        "scales": [_scale(layout, "xaxis"), _scale(layout, "yaxis")],
+        "third": third,
+        "view": f"{shown} {third} {layout.get('uirevision')}",
+        "version": version,
+    }
 
 
 def _lean(trace: Properties) -> Properties:

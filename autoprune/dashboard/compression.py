@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
-import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,19 @@ _SMALLER = ("text/", "application/json", "application/javascript")
 _LEAST = 1024
 #: Level for a response that is sent once, and for a script, which is kept.
 _QUICK, _SMALL = 4, 6
-#: Largest number of scripts that are kept: twice those of the page.
-_KEPT = 64
+
+
+@functools.lru_cache(maxsize=64)  # twice the scripts of the page
+def compressed_script(script: bytes) -> bytes:
+    """Compress a script once in this process, by what it holds: addresses of one script can differ without end.
+
+    Args:
+        script: Content of the script.
+
+    Returns:
+        It in gzip's format.
+    """
+    return gzip.compress(script, _SMALL, mtime=0)
 
 
 class Compressed:
@@ -32,7 +42,6 @@ class Compressed:
 
     def __init__(self, inner: WSGIApplication) -> None:
         self._inner = inner
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -48,30 +57,12 @@ class Compressed:
         plain = "Content-Encoding" not in response.headers and response.status_code == 200
         return plain and kind.startswith(_SMALLER) and (response.content_length or 0) >= _LEAST
 
-    def prepare(self, script: bytes) -> None:
-        """Compress a script before it is asked for.
-
-        Args:
-            script: Content of the script.
-        """
-        self._kept_script(script)
-
     def _compress(self, response: Response) -> None:
         if response.cache_control.max_age:
-            data = self._kept_script(response.data)
+            data = compressed_script(response.data)
         else:
             data = gzip.compress(response.data, _QUICK, mtime=0)
         response.data = data
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(data))
         response.vary.add("Accept-Encoding")
-
-    def _kept_script(self, script: bytes) -> bytes:
-        """Compress a script, by what it holds: addresses of one script can differ without end."""
-        key = hashlib.sha256(script).digest()
-        data = self._kept.get(key)
-        if data is None:
-            data = self._kept[key] = gzip.compress(script, _SMALL, mtime=0)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return data

@@ -16,8 +16,10 @@ from autoprune.report import theme
 
 #: Seconds between two looks at the run folders.
 INTERVAL = 2.0
-#: Stores of the view's state that callbacks read; `assets/00-state.js` fills them.
-STORES = ("axes", "limits", "pins", "open", "tab")
+#: Stores of the view's state that callbacks read; `assets/00-state.js` fills them from the address.
+RESTORED = ("view", "pins", "open", "tab")
+#: Stores of the parts of "view" that a person has changed since.
+CHANGED = ("axes", "limits")
 TABS = {"choose": "Choose", "compare": "Compare", "understand": "Understand"}
 
 INDEX = """<!doctype html>
@@ -63,7 +65,7 @@ def layout(snapshots: Sequence[Snapshot], read_only: bool) -> Component:
     return tagged(
         html.Div(
             [
-                *(dcc.Store(id=f"store-{name}") for name in STORES),
+                *(dcc.Store(id=f"store-{name}") for name in (*RESTORED, *CHANGED)),
                 *(
                     dcc.Store(id=name)
                     for name in ("live", "data", "have", "shown", "front-figure", "choice", "act", "acted")

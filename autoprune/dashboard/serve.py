@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from autoprune.dashboard.app import make_app
-from autoprune.dashboard.compression import Compressed
+from autoprune.dashboard.compression import Compressed, compressed_script
 from autoprune.dashboard.files import serve_files
 from autoprune.dashboard.guard import Access, Guard
 from autoprune.dashboard.live import LiveRuns
@@ -45,11 +45,10 @@ class Dashboard:
         self.runs = LiveRuns(paths)
         app = make_app(self.runs, access)
         serve_files(app, self.runs)
-        compressed = Compressed(app.server.wsgi_app)
-        self._server = _server(host, port, Guard(compressed, access, app.csp_hashes))
+        self._server = _server(host, port, Guard(Compressed(app.server.wsgi_app), access, app.csp_hashes))
         self.url = access.url(self._server.server_port)
         # The largest script by far: it is ready by the time that a browser asks for it.
-        threading.Thread(target=lambda: compressed.prepare(plotly_script().encode()), daemon=True).start()
+        threading.Thread(target=lambda: compressed_script(plotly_script().encode()), daemon=True).start()
 
     def serve(self, *, show: bool = False) -> None:
         """Serve until `close` is called or the process is interrupted.

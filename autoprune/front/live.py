@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,15 @@ from autoprune.records.workers import WORKERS, read_workers
 
 #: State of a file or folder: inode, time of the last change, size; None where there is none.
 State = tuple[int, int, int] | None
-#: Candidates whose folders are looked at in a refresh without other changes; the next refresh looks at the next ones.
+#: Candidates whose folders are looked at in each refresh, beside new and young ones; the next refresh looks at the next
+#: ones.
 _AT_ONCE = 200
 #: Seconds after a change in which another one may leave the same time behind.
 _YOUNG = 3.0
 #: Files and folders of a run that are shown.
 _SHOWN = (STUDY, ANNOTATIONS, ENDING, SENSITIVITY, DEVICE_PROFILE, TOPOLOGY, CANDIDATES, FAILURES, WORKERS)
+#: Those that change with each trial and each note, which leave the other candidates as they were.
+_OFTEN = (ANNOTATIONS, CANDIDATES, FAILURES, WORKERS)
 #: Files of a candidate.
 _FILES = (RECORD, TEST, LATENCIES, REMOVED)
 
@@ -91,8 +94,13 @@ class RunWatcher:
         """
         before = (self.version, self.trouble)
         try:
-            root = _states(self._folder.path)
-            if root != self._root or self.trouble or self._has_changed():
+            root, some = _states(self._folder.path), self._next_names()
+            changed = {name for name, state in root.items() if state != self._root[name]}
+            if changed <= {*_OFTEN} and not self.trouble:
+                if changed or self._has_changed(some):
+                    self.run, self.annotations = self._read(root, some)
+                    self.version += 1
+            else:
                 self.run, self.annotations = self._read(root)
                 self.version += 1
             self.trouble = ""
@@ -100,10 +108,15 @@ class RunWatcher:
             self.trouble = str(error)
         return (self.version, self.trouble) != before
 
-    def _read(self, root: dict[str, State]) -> tuple[Run, Annotations]:
-        """Read what has changed since the last time; keep nothing of it unless all can be read."""
+    def _read(self, root: dict[str, State], some: Collection[str] | None = None) -> tuple[Run, Annotations]:
+        """Read what has changed since the last time; keep nothing of it unless all can be read.
+
+        Args:
+            root: States of the files of the run.
+            some: Names of the candidates that are looked at, beside new ones; None for all.
+        """
         manifest = self._read_manifest(root)
-        folders = self._folders()
+        folders = self._folders(some)
         known, read = {}, set()
         for name, state in folders.items():
             found = self._known.get(name)
@@ -134,15 +147,18 @@ class RunWatcher:
             raise StorageError(error_message(place, "be a folder that can be read", "one that is not there any more"))
         return _Known(record, state, files if _is_young(state) else ())
 
-    def _has_changed(self) -> bool:
-        """Look at young candidates and at some of the others, as a new file in a candidate changes its folder alone."""
-        if _is_young(self._root[CANDIDATES]) and self._folder.candidate_names() != [*self._known]:
-            return True
+    def _next_names(self) -> Collection[str]:
+        """Choose young candidates and some of the others, as a new file in a candidate changes its folder alone."""
         names = [*self._known]
         some = names[self._next : self._next + _AT_ONCE]
         self._next = self._next + _AT_ONCE if self._next + _AT_ONCE < len(names) else 0
-        young = [name for name, one in self._known.items() if one.files]
-        for name in dict.fromkeys((*young, *some)):
+        return dict.fromkeys((*(name for name, one in self._known.items() if one.files), *some))
+
+    def _has_changed(self, some: Collection[str]) -> bool:
+        """Look at these candidates, and for others where the time of their folder does not tell."""
+        if _is_young(self._root[CANDIDATES]) and self._folder.candidate_names() != [*self._known]:
+            return True
+        for name in some:
             state = _state(f"{self._candidates}/{name}")
             if not self._is_unchanged(name, self._known[name], state):
                 return True
@@ -154,9 +170,13 @@ class RunWatcher:
     def _files(self, name: str) -> tuple[State, ...]:
         return tuple(_state(f"{self._candidates}/{name}/{file}") for file in _FILES)
 
-    def _folders(self) -> Mapping[str, State]:
-        """List the folders of candidates."""
-        return {name: _state(f"{self._candidates}/{name}") for name in self._folder.candidate_names()}
+    def _folders(self, some: Collection[str] | None) -> Mapping[str, State]:
+        """List the folders of candidates, as they were the last time but for `some` and new ones."""
+        known = {} if some is None else {name: one for name, one in self._known.items() if name not in some}
+        return {
+            name: known[name].folder if name in known else _state(f"{self._candidates}/{name}")
+            for name in self._folder.candidate_names()
+        }
 
 
 def _states(folder: Path) -> dict[str, State]:

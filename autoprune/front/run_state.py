@@ -65,6 +65,7 @@ def state_of(run: Run) -> RunState:
         StorageError: A file of the run cannot be read.
     """
     ending, scan, trials = run.ending, run.sensitivity(), run.manifest.settings.get("trials")
+    took = [(seconds_of(record), record.origin is Origin.DENSE) for record in run.records]
     target = ending.target if ending is not None else trials if isinstance(trials, int) else None
     if target is not None and target < len(run.records):
         target = None  # a later run, which has not ended, was asked for more
@@ -73,9 +74,9 @@ def state_of(run: Run) -> RunState:
         finished=len(run.records),
         stopped=sum(record.stopped for record in run.records),
         failed=len(run.failures),
-        spent_seconds=sum(seconds_of(record) for record in run.records),
+        spent_seconds=sum(seconds for seconds, _ in took),
         scan_seconds=0.0 if scan is None else scan.seconds,
-        trial_seconds=mean_trial_seconds(run.records),
+        trial_seconds=_mean([seconds for seconds, is_dense in took if not is_dense]),
         ending=ending,
         workers=() if ending is not None else tuple(read_workers(run.folder.path)),
     )
@@ -90,8 +91,11 @@ def mean_trial_seconds(records: Sequence[CandidateRecord]) -> float | None:
     Returns:
         Seconds; None before there is a trial beside the dense model's, which trains nothing.
     """
-    took = [seconds_of(record) for record in records if record.origin is not Origin.DENSE]
-    return statistics.fmean(took) if took else None
+    return _mean([seconds_of(record) for record in records if record.origin is not Origin.DENSE])
+
+
+def _mean(seconds: Sequence[float]) -> float | None:
+    return statistics.fmean(seconds) if seconds else None
 
 
 def seconds_of(record: CandidateRecord) -> float:

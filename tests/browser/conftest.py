@@ -63,11 +63,14 @@ def opened(page_and_errors: tuple[Page, list[str]]) -> Iterator[Opened]:
     """Function that opens an address and waits until the chart is drawn; errors of the page fail the test."""
     page, errors = page_and_errors
 
-    def open_page(url: str, width: int = 1440, scheme: Literal["light", "dark"] = "light") -> Page:
+    def open_page(
+        url: str, width: int = 1440, scheme: Literal["light", "dark"] = "light", *, waits: bool = True
+    ) -> Page:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         page.goto(url)
-        page.wait_for_selector("#plot-front[data-drawn]")
+        if waits:
+            page.wait_for_selector("#plot-front[data-drawn]")
         return page
 
     yield open_page

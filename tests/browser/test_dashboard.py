@@ -82,6 +82,27 @@ def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: 
     page.wait_for_selector("#answer h2:has-text('No candidate')")
 
 
+def test_a_page_asks_once_for_what_it_shows_and_again_where_an_answer_came_too_late(
+    opened: Opened, address: str, recorded: Path
+) -> None:
+    page = opened("about:blank", waits=False)
+    asked: list[str] = []
+    note = lambda request: asked.append(request.post_data_json["output"]) if request.method == "POST" else None  # noqa: E731
+    page.on("request", note)
+    opened(f"{address}?limit=max_latency_ms:2")
+    chosen = Run.open(recorded).front().choose(Limits(max_latency_ms=2.0)).number
+    page.wait_for_selector(f"#answer h2:has-text('Candidate {chosen}')")
+    assert sum("choice.data" in output for output in asked) == 1
+    assert sum("front-figure.data" in output for output in asked) == 1
+    asked.clear()
+    page.evaluate("dash_clientside.set_props('choice', { data: { ...board.choice, chosen: '0.1', turn: -1 } })")
+    with page.expect_request(lambda request: "choice.data" in (request.post_data or "")):
+        page.evaluate("dash_clientside.set_props('choice', { data: { ...board.choice, chosen: '0.2', turn: -2 } })")
+    page.wait_for_function("board.choice.turn >= 0")
+    assert page.evaluate("board.choice.chosen") == f"0.{chosen}"
+    page.remove_listener("request", note)
+
+
 def test_the_legend_hides_an_origin_and_the_slider_of_a_limit_moves_its_field(
     opened: Opened, address: str, recorded: Path
 ) -> None:

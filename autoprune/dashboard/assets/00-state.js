@@ -8,7 +8,8 @@
   };
   /* Parts that hold a number for each name -> how they are called in the address. */
   const NUMBERS = { limits: "limit", weights: "weight" };
-  /* Store of the page -> parts of the state that its callbacks on the server read. */
+  /* Store of the page -> parts of the state that its callbacks on the server read. The server answers a change of the first two,
+     and draws both anew where a run has changed, for which "view" holds them. */
   const STORES = {
     axes: ["run", "x", "y", "z", "split", "xs", "ys", "view"],
     limits: ["run", "mode", "limits", "by", "weights"],
@@ -22,6 +23,7 @@
     ys: ["", "linear", "log"], rows: ["all", "front", "within", "pins"], mode: ["limits", "knee", "weights"],
     theme: ["", "light", "dark"],
   };
+  const VIEW = ["axes", "limits"];
   const LONGEST = 6000;
   const listeners = [];
   let others = [];
@@ -73,22 +75,48 @@
     return text.length > LONGEST ? "" : text;
   }
 
+  /* Store -> number of its changes: an answer to an earlier one is of no use any more. */
+  const turns = { axes: 0, limits: 0 };
   const slice = (store) => Object.fromEntries(STORES[store].map((name) => [name, board.state[name]]));
+  const asked = (store) => (store in turns ? { ...slice(store), turn: turns[store] } : slice(store));
+  const view = () => Object.fromEntries(VIEW.map((store) => [store, asked(store)]));
+  const send = (store, data) => window.dash_clientside.set_props(`store-${store}`, { data });
+
+  function ask(store) {
+    if (store in turns) {
+      turns[store] += 1;
+      send("view", view());
+    }
+    send(store, asked(store));
+  }
 
   board.state = parse(window.location.search);
 
   /* Change parts of the state: the address, the stores that the server reads, and every view follow. */
   board.set = (changes) => {
     const before = Object.fromEntries(Object.keys(STORES).map((store) => [store, JSON.stringify(slice(store))]));
+    take(changes);
+    Object.keys(STORES).filter((store) => JSON.stringify(slice(store)) !== before[store]).forEach(ask);
+    listeners.forEach((listener) => listener(Object.keys(changes)));
+  };
+
+  function take(changes) {
     board.state = { ...board.state, ...changes };
     const text = address();
     window.history.replaceState(null, "", text ? `?${text}` : window.location.pathname);
-    for (const store of Object.keys(STORES)) {
-      if (JSON.stringify(slice(store)) !== before[store]) {
-        window.dash_clientside.set_props(`store-${store}`, { data: slice(store) });
-      }
-    }
-    listeners.forEach((listener) => listener(Object.keys(changes)));
+  }
+
+  /* Take parts of the state that the server has taken by itself where nothing was given. */
+  board.adopt = (changes) => {
+    take(changes);
+    send("view", view());
+  };
+
+  /* Whether an answer is one to what the store holds now; if not, what it holds is asked again. */
+  board.isAnswer = (store, { turn }) => {
+    const found = turn === turns[store];
+    if (!found) send(store, asked(store));
+    return found;
   };
 
   /* Call a function with the names of the changed parts after each change. */
@@ -130,7 +158,7 @@
   window.dash_clientside.board = {
     restore: () => {
       board.loadPlotly();
-      return Object.keys(STORES).map(slice);
+      return [0, view(), ...Object.keys(STORES).filter((store) => !VIEW.includes(store)).map(slice)];
     },
   };
 })();

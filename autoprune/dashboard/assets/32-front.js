@@ -120,7 +120,7 @@
     const strong = board.emphasised();
     const traces = shownTraces(figure, chart);
     board.paint(chart, { traces, marks: marks(figure), shapes: limitShapes(figure), strong });
-    /* Keys of the candidates that are painted in full, for the tests. */
+    /* Keys of the candidates that are painted in full, for the tests and the benchmark. */
     board.bold = traces.flatMap((trace) => (trace.customdata || []).filter((key) => !strong || strong.has(key)));
   }
 
@@ -139,9 +139,19 @@
     else board.drawFront();
   };
 
-  function drawFlat(figure, chart) {
+  /* Wait until the browser has shown what is painted, and has nothing else to do. */
+  const shown = () => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done, { timeout: 300 })));
+
+  async function drawFlat(figure, chart) {
     drawing += 1;
     figure.drawn = String(drawing);
+    if (chart.dataset.view === figure.view) {
+      /* New points come at once, on the axes that are there; plotly takes its time. */
+      chart.dataset.painting = figure.drawn;
+      paint();
+      await shown();
+      if (figure !== board.figure) return undefined;
+    }
     const data = figure.traces.flatMap(bare);
     const layout = { ...figure.layout, dragmode: "select", selections: [], ...legend(chart), uirevision: figure.view };
     return board.plotly.then(({ Icons }) => board.draw(chart, data, layout, {
@@ -149,7 +159,7 @@
       modeBarButtonsToAdd: [{ name: "Download plot as a PNG", icon: Icons.camera, click: board.savePicture }],
     })).then(() => {
       if (figure !== board.figure) return;
-      chart.dataset.painting = figure.drawn;
+      Object.assign(chart.dataset, { painting: figure.drawn, view: figure.view });
       listen(chart, "afterplot", paint);
       listen(chart, "relayouting", paint);
       listen(chart, "relayout", paint);
@@ -164,6 +174,7 @@
     const data = figure.traces.map((trace) => (trace.customdata && strong ? faded(trace, strong) : trace));
     if (rings.x.length) data.push({ ...rings, type: "scatter3d", marker: { ...rings.marker, size: rings.marker.size.map((size) => 1.2 * size) } });
     board.unpaint(chart);
+    Object.assign(chart.dataset, { painting: "", view: figure.view });
     return board.draw(chart, data, { ...figure.layout, ...legend(chart), dragmode: "orbit", uirevision: figure.view });
   }
 
@@ -217,17 +228,12 @@
     chart.on(`plotly_${name}`, act);
   }
 
-  /* Take the figure of the server. */
-  board.showFront = (figure) => {
-    if (!figure) return;
-    board.figure = figure;
-    board.drawNew();
-  };
-
-  /* Draw the figure of the server with the columns of the same moment: once, when both have come. */
+  /* Draw the figure of the server with the columns of the same moment, when both have come. Returns whether there is a new one. */
   board.drawNew = () => {
     const { figure, data } = board;
-    if (figure && data && figure.version === data.version && !figure.spots) show(figure);
+    const isNew = figure && data && figure.version === data.version && !figure.spots;
+    if (isNew) show(figure);
+    return isNew;
   };
 
   function show(figure) {

@@ -15,6 +15,11 @@
 
   /* ---- tabs ---- */
   function showTab() {
+    showPanels();
+    if (board.state.tab === "choose" && board.data) { board.drawTable(); board.showChart(); board.showLines(); }
+  }
+
+  function showPanels() {
     document.querySelectorAll("[data-tab]").forEach((tab) => {
       const on = tab.dataset.tab === board.state.tab;
       tab.setAttribute("aria-selected", String(on));
@@ -24,7 +29,6 @@
     });
     const pins = document.getElementById("count-compare");
     if (pins) pins.textContent = board.state.pins.length ? String(board.state.pins.length) : "";
-    if (board.state.tab === "choose" && board.data) { board.drawTable(); board.showChart(); board.showLines(); }
   }
 
   function tabKeys(event) {
@@ -180,7 +184,7 @@
     const select = event.target.closest("select[data-set]");
     if (!select) return;
     const name = select.dataset.set;
-    board.set(name === "run" ? { run: Number(select.value), limits: null, weights: {}, by: "", x: "", y: "", z: "", brush: {} } : { [name]: select.value, ...(name === "x" ? { xs: "" } : name === "y" ? { ys: "" } : {}) });
+    board.set(name === "run" ? { run: Number(select.value), limits: board.data.given[select.value] || {}, weights: {}, by: "", x: "", y: "", z: "", brush: {} } : { [name]: select.value, ...(name === "x" ? { xs: "" } : name === "y" ? { ys: "" } : {}) });
   });
   document.addEventListener("keydown", (event) => {
     tabKeys(event);
@@ -213,37 +217,46 @@
   });
   if (["light", "dark"].includes(board.state.theme)) window.autopruneTheme.choose(board.state.theme);
 
-  Object.assign(window.dash_clientside.board, {
-    receive: (data) => {
-      if (!data) return;
-      if (!board.data) watch();
-      if (!board.receive(data)) return;
-      if (board.state.limits === null) board.set({ limits: data.given[board.state.run] || {} });
+  /* What came last: columns of the candidates, figure and choice come together, or one of them alone. */
+  let [lastData, lastFigure, lastChoice] = [null, null, null];
+
+  /* Draw the candidates that have come, and tell the views of single ones. */
+  function showData(data) {
+    if (!shown) {
+      watch();
       board.mountTable();
       showTheme();
       showDetails();
-      showTab();
+      showPanels();
+    }
+    if (board.state.limits === null) board.adopt({ limits: data.given[board.state.run] || {} });
+    const { open, pins, tab } = board.state;
+    if (shown && (open || pins.length || tab === "understand")) window.dash_clientside.set_props("shown", { data: data.version });
+    shown = true;
+  }
+
+  Object.assign(window.dash_clientside.board, {
+    receive: (data, figure, choice) => {
+      const news = { data: data && data !== lastData, figure: figure && figure !== lastFigure, choice: choice && choice !== lastChoice };
+      [lastData, lastFigure, lastChoice] = [data, figure, choice];
+      const fits = !news.data || board.receive(data);
+      if (news.figure && board.isAnswer("axes", figure)) board.figure = { ...figure };
+      if (news.choice && board.isAnswer("limits", choice)) board.choice = { ...choice };
+      if (!fits || !board.data) return;
+      if (news.data) showData(data);
       showControls();
-      board.drawNew();
-      const { open, pins, tab } = board.state;
-      if (shown && (open || pins.length || tab === "understand")) window.dash_clientside.set_props("shown", { data: data.version });
-      shown = true;
+      if (!board.drawNew() && news.choice) board.paintFront();
+      if (news.data || news.choice) {
+        board.drawTable();
+        board.showLines();
+      }
     },
-    front: (figure) => { board.showFront(figure); showControls(); },
     /* What the person wrote is stored: the page looks at the folder at once. */
     acted: (done) => {
       if (!done) return;
       board.say(done.said);
       ticks += 1;
       window.dash_clientside.set_props("tick", { n_intervals: -ticks });
-    },
-    choice: (choice) => {
-      board.choice = { ...choice };
-      if (!board.data) return;
-      board.paintFront();
-      board.showLines();
-      board.drawTable();
-      showControls();
     },
   });
 })();

@@ -24,10 +24,11 @@ from autoprune.dashboard.app import candidate, how_far
 from autoprune.dashboard.charts import front_chart, parallel_axes
 from autoprune.dashboard.columns import compact, table_data
 from autoprune.dashboard.comparing import compare
-from autoprune.dashboard.compression import Compressed
+from autoprune.dashboard.compression import Compressed, compressed_script
 from autoprune.dashboard.details import details
 from autoprune.dashboard.live import LiveRuns
 from autoprune.dashboard.understanding import understand
+from autoprune.front.front import Front
 from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import PREDICTION, Latency
@@ -117,6 +118,15 @@ def test_without_limits_the_answer_is_the_reports(runs: LiveRuns) -> None:
     assert reason_of(one.front, found) in str(parts)
 
 
+def test_where_no_limits_are_given_those_of_the_search_hold(runs: LiveRuns) -> None:
+    one = runs.runs[0].now
+    limits = Limits(max_latency_ms=3.0)
+    searched = replace(one, front=Front.of(one.front.records, replace(one.front.problem, limits=limits)))
+    given, _ = answer(searched, 0, {"limits": None})
+    assert (given["limited"], given["chosen"]) == (True, f"0.{one.front.choose(limits).number}")
+    assert not answer(searched, 0, {"limits": {}})[0]["limited"]
+
+
 @pytest.mark.parametrize(
     "limits",
     [
@@ -160,12 +170,13 @@ def test_understand_leaves_out_the_charts_of_choose(runs: LiveRuns) -> None:
 
 
 def test_a_script_is_kept_once_whatever_its_address() -> None:
+    compressed_script.cache_clear()
     script = Response("x" * 5000, mimetype="text/javascript", headers={"Cache-Control": "max-age=9"})
     compressed = Compressed(script)
     client = Client(compressed)
     answers = {client.get(f"/?m={number}", headers={"Accept-Encoding": "gzip"}).data for number in range(200)}
     assert [gzip.decompress(one) for one in answers] == [b"x" * 5000]
-    assert len(compressed._kept) == 1
+    assert compressed_script.cache_info().currsize == 1
 
 
 def test_responses_are_compressed_for_those_who_can_read_it() -> None:

@@ -16,6 +16,7 @@ from autoprune.front import live
 from autoprune.front.live import RunWatcher
 from autoprune.front.run import Run
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.ending import Ending
 from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import LaterLatencies
 from autoprune.records.run_folder import RunFolder
@@ -128,6 +129,20 @@ def test_of_many_candidates_some_are_looked_at_each_time(folder: RunFolder, monk
     watcher = RunWatcher(folder.path)
     removed(folder)
     assert sorted(watcher.refresh() for _ in range(3)) == [False, False, True]
+    assert watcher.run == Run.open(folder.path)
+
+
+def test_a_new_candidate_leaves_the_others_to_their_turn_and_an_ending_looks_at_all(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_AT_ONCE", 0)
+    watcher = RunWatcher(folder.path)
+    removed(folder)
+    folder.write_candidate(one(3), b"weights")
+    assert watcher.refresh()
+    assert [(found.number, found.removed) for found in watcher.run.records] == [(n, False) for n in range(4)]
+    folder.write_ending(Ending(reason="trials", done=4, target=4))
+    assert watcher.refresh()
     assert watcher.run == Run.open(folder.path)
 
 
