@@ -27,8 +27,8 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     confidence: Annotated[
         float,
         typer.Option(
-            help="Confidence with which limits of quality and latency are kept, given their noise; 0.5 takes the "
-            "measured numbers as they are."
+            help="Confidence with which limits of quality and latency are kept, given their noise; 0.5 takes every "
+            "number as measured, also what is in doubt."
         ),
     ] = CONFIDENCE,
     mark: Annotated[

@@ -20,6 +20,7 @@ def front(
 ) -> None:
     """Print the front of a run as a table."""
     from autoprune.front.run import Run
+    from autoprune.report.terminal import show_doubts, show_ending, show_front
 
     if as_json and as_csv:
         raise ConfigurationError(error_message("the format", "be --json or --csv", "both"))
@@ -29,8 +30,8 @@ def front(
         typer.echo(json_rows(found.rows(opened.annotations)))
     elif as_csv:
         typer.echo(csv_text(found.rows(opened.annotations)), nl=False)
+    if as_json or as_csv:
+        show_doubts(found, stderr=True)
     else:
-        from autoprune.report.terminal import show_ending, show_front
-
         show_front(found, opened.annotations)
         show_ending(opened.ending)

@@ -127,7 +127,7 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
             (signed_text(problem.quality.change(gain)), f"{printable_line(front.metric, 40)} against dense", note)
         )
     for cost in problem.costs.values():
-        compared = cost.comparison(record.search)
+        compared = cost.against_dense(record)
         if compared is not None:
             note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
             found.append((f"{compared.ratio:.2f}×", f"{cost.title} of dense", note))

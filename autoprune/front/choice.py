@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import SelectionError, error_message
+from autoprune.front.doubts import choice_doubts
 from autoprune.front.lead import Lead, compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
@@ -16,8 +17,8 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.records.precision import more_samples
 
-#: Remedy for latencies in doubt.
-_BUSY = "The same command of `run` measures them again; --confidence 0.5 takes them as they are."
+#: Remedy where no candidate can be chosen.
+NO_ONE = "Loosen a limit or run more trials."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,8 @@ class Choice:
             error of the quality is known.
         nearest: Where only the dense model keeps the limit of the loss: the smaller candidate that comes nearest. None
             otherwise.
-        in_doubt: Number of members of the front that were left out, as a latency that decides is in doubt.
+        doubts: What to tell of candidates whose costs that decide are in doubt: those that were left out for it, or
+            what was taken as measured of the chosen one. Lines; none where nothing that decides is in doubt.
         lead: By how much it is ahead of the next candidate; None where it is the only one.
     """
 
@@ -41,7 +43,7 @@ class Choice:
     among: int
     optimism: float | None = None
     nearest: CandidateRecord | None = None
-    in_doubt: int = 0
+    doubts: tuple[str, ...] = ()
     lead: Lead | None = None
 
     @property
@@ -55,8 +57,7 @@ class Choice:
         elif self.record.origin is not Origin.DENSE and self.check.drop_margin(self.record) > 0:
             metric, which = self.check.problem.metric, f"candidate {self.record.number}"
             found.append(f"On the search split the {metric} of {which} is {drop_text(self.record, self.check)}.")
-        if self.in_doubt:
-            found.append(f"Members of the front left out, as their latency is in doubt: {self.in_doubt}. {_BUSY}")
+        found += self.doubts
         if self.lead is not None:
             found.append(self.lead.sentence)
         luck = optimism_text(self.optimism, self.among)
@@ -94,7 +95,7 @@ def rank(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: s
     Raises:
         SelectionError: No candidate keeps the limits.
     """
-    inside = ~_unknown(numbers, check, by) & (check.worst(numbers) <= 0)
+    inside = check.is_known(numbers, by) & (check.worst(numbers) <= 0)
     losses = check.problem.objective(by).loss(1.0) * numbers.shown(by)
     for pool in pools:
         fitting = pool[inside[pool]]
@@ -109,7 +110,7 @@ def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: Lim
 
     Args:
         chosen: Position of the best candidate, see `rank`.
-        pools: Positions of the members of the front, then of all candidates that may be chosen.
+        pools: Positions of candidates to choose among first, then of all that may be chosen.
         numbers: Numbers of all candidates.
         check: Limits that it keeps.
         by: Objective that it was chosen by.
@@ -125,14 +126,13 @@ def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: Lim
     nearest = min(smaller, key=lambda place: float(violation[place])) if alone else None
     if nearest is not None and violation[nearest] <= 0:
         nearest = None
-    doubtful = _in_doubt(numbers, check, by)
     return Choice(
         record=record,
         check=check,
         among=int(numbers.complete.sum()),
         optimism=estimate_optimism(numbers, check, by),
         nearest=None if nearest is None else numbers.records[nearest],
-        in_doubt=int(doubtful[members].sum()),
+        doubts=tuple(choice_doubts(chosen, members, numbers, check, (by,))),
         lead=_lead(chosen, pools[-1], numbers, check, by),
     )
 
@@ -206,31 +206,14 @@ def nearest_text(record: CandidateRecord, check: LimitCheck) -> str:
     return said
 
 
-def _unknown(numbers: Numbers, check: LimitCheck, name: str) -> np.ndarray:
-    """Tell of which candidates a number is missing, or in doubt where the confidence asks for one that is not."""
-    found = check.bounded(numbers, name) if name in check.problem.costs else numbers.shown(name)
-    return np.asarray(~np.isfinite(found))
-
-
-def _in_doubt(numbers: Numbers, check: LimitCheck, by: str) -> np.ndarray:
-    """Tell of which candidates a number that decides is in doubt, and none is missing."""
-    names = (by, *check.absolute())
-    unknown = np.any([_unknown(numbers, check, name) for name in names], axis=0)
-    return np.asarray(unknown & np.all([np.isfinite(numbers.shown(name)) for name in names], axis=0))
-
-
 def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> str:
     members, every = pools[0], pools[-1]
     if not len(members):
         return error_message("the front", "hold a candidate", "none", "Run the study first.")
-    limited = check.absolute()
-    for name in (by, *limited):
-        if _unknown(numbers, check, name)[every].all():
-            in_doubt = bool(np.isfinite(numbers.shown(name)[every]).any())
-            got, remedy = ("only numbers in doubt", _BUSY) if in_doubt else ("no measurement", "")
-            if not in_doubt:
-                remedy = check.problem.objective(name).setting
-            return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
+    for name in (by, *check.absolute()):
+        if not np.isfinite(numbers.shown(name)[every]).any():
+            remedy = check.problem.objective(name).setting
+            return error_message(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
     nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
     itself = check.dense is None or nearest is check.dense
     against = "" if itself else f" ({drop_text(nearest, check)})"
@@ -243,11 +226,7 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
     }
     others = "".join(f", {name} {value:.6g}" for name, value in values.items() if np.isfinite(value))
     quality = f"{check.problem.metric} {nearest.search.quality:.4g}{against}"
-    missing = [_unknown(numbers, check, name)[every] for name in limited]
-    doubtful = int(np.any(missing, axis=0).sum()) if missing else 0
-    unknown = f"; for {doubtful} more a cost is missing or in doubt" if doubtful else ""
-    got = f"none; the nearest is candidate {nearest.number} with {quality}{others}{unknown}"
-    remedy = "Loosen a limit or run more trials."
-    if _in_doubt(numbers, check, by)[every].any():
-        remedy += f" Some measurements are in doubt: {_BUSY[0].lower()}{_BUSY[1:]}"
-    return error_message("a candidate", f"keep to {asked(check, nearest)}", got, remedy)
+    got = f"none; the nearest is candidate {nearest.number} with {quality}{others}"
+    wants = f"keep to {asked(check, nearest)}" if check.limits.given else f"have a {by} that can be trusted"
+    doubts = "\n".join(choice_doubts(None, every, numbers, check, (by,)))
+    return error_message("a candidate", wants, got, f"{NO_ONE}\n{doubts}" if doubts else NO_ONE)

@@ -6,7 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.doubts import MEASURE_AGAIN
+from autoprune.front.front import Front
+from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.rung_audit import audit_rungs, training_saved
 from autoprune.front.suggestion import noise_of
 from autoprune.records.candidate import CandidateRecord
@@ -36,6 +38,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _against_uniform(front)
     lines += _latency(front)
     lines += slow_widths(front)
+    lines += _undecided(front)
     lines += _predicted(front)
     lines += _masks(front, dense)
     lines += _stopped_early(front)
@@ -162,7 +165,7 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
 
 def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:
     pruned = [record for record in front.members if record.origin is not Origin.DENSE]
-    found = [(record.number, one) for record in pruned if (one := cost.comparison(record.search)) is not None]
+    found = [(record.number, one) for record in pruned if (one := cost.against_dense(record)) is not None]
     measured = [(number, one) for number, one in found if one.trusted]
     lines = []
     if len(measured) < len(found):
@@ -192,6 +195,15 @@ def _better(cost: Objective, verb: str) -> str:
         return f"{'takes' if verb == 'is' else 'take'} measurably less {cost.title} than dense"
     where = "" if cost.title == "latency" else f" ({cost.title})"
     return f"{verb} measurably quicker than dense{' on this machine' if verb == 'is' else ''}{where}"
+
+
+def _undecided(front: Front) -> list[tuple[str, bool]]:
+    """Name the candidates off the front that their measured numbers, some of them in doubt, would put on it."""
+    numbers = [str(record.number) for record in front.undecided]
+    if not numbers:
+        return []
+    who = f"Candidate {numbers[0]} is" if len(numbers) == 1 else f"Candidates {', '.join(numbers)} are"
+    return [(f"{who} not on the front only as what was measured of them is in doubt. {MEASURE_AGAIN}", True)]
 
 
 def _predicted(front: Front) -> list[tuple[str, bool]]:

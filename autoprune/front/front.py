@@ -11,7 +11,8 @@ import numpy as np
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front.choice import Choice, rank, weigh
 from autoprune.front.dominance import growing_hypervolume, hypervolume
-from autoprune.front.limit_check import LimitCheck
+from autoprune.front.doubts import find_undecided, possible_members
+from autoprune.front.limit_check import NO_DENSE, LimitCheck
 from autoprune.front.members import find_members, volume_points
 from autoprune.front.numbers import Numbers
 from autoprune.front.optimism import estimate_optimism
@@ -28,12 +29,6 @@ from autoprune.records.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Message where something refers to the dense model and its record is missing.
-NO_DENSE = (
-    "The dense model has not been measured in this run folder, so drops, shares and limits relative to it are unknown. "
-    "Run the study again: it measures the dense model first, and keeps all that is finished."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +88,11 @@ class Front:
     def strict(self) -> tuple[CandidateRecord, ...]:
         """Members that no other candidate dominates, whatever the noise."""
         return tuple(record for record in self.members if record.number not in self.as_good_as)
+
+    @property
+    def undecided(self) -> tuple[CandidateRecord, ...]:
+        """Candidates off the front that their measured numbers, some of them in doubt, would put on it."""
+        return tuple(self.records[place] for place in find_undecided(self.numbers, self.numbers.places(self.members)))
 
     @property
     def metric(self) -> str:
@@ -213,7 +213,8 @@ class Front:
         Raises:
             SelectionError: For an empty front.
         """
-        members = self.numbers.places(self.strict)
+        members = possible_members(self.numbers, self.numbers.places(self.members), CONFIDENCE)
+        members = members[[self.records[place].number not in self.as_good_as for place in members.tolist()]]
         if not len(members):
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
         axes = dict.fromkeys((QUALITY, "multiply_adds"), 0.5)
@@ -241,7 +242,7 @@ class Front:
             ConfigurationError: For weights below 0, or all 0, and see `choose`.
         """
         shares = check_weights(weights, self.problem)
-        check, places = self._known_check(limits, confidence), self.numbers.places(self.members)
+        check, places = self._known_check(limits, confidence), self._pools(confidence)[0]
         return choose_by_score(self.numbers, places, check, shares, chebyshev([*shares.values()]))
 
     def choose(
@@ -255,7 +256,7 @@ class Front:
         Args:
             limits: Limits to keep; those of the search when None. Limits() has none.
             by: Objective to choose by: "quality", a cost or a metric of the task.
-            confidence: One-sided confidence, in [0.5, 1); 0.5 takes the measured quality.
+            confidence: One-sided confidence, in [0.5, 1); 0.5 takes numbers as measured, also those in doubt.
 
         Returns:
             The candidate.
@@ -267,7 +268,7 @@ class Front:
             ConfigurationError: When a metric is limited from its better side, or for another confidence.
         """
         self.problem.objective(by, "--by")
-        return self.records[rank(self._pools, self.numbers, self._known_check(limits, confidence), by)[0]]
+        return self.records[rank(self._pools(confidence), self.numbers, self._known_check(limits, confidence), by)[0]]
 
     def choice(self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE) -> Choice:
         """Choose the best candidate within limits, with its lead and its luck.
@@ -284,7 +285,7 @@ class Front:
             AutopruneError: See `choose`.
         """
         self.problem.objective(by, "--by")
-        check, pools = self._known_check(limits, confidence), self._pools
+        check, pools = self._known_check(limits, confidence), self._pools(confidence)
         return weigh(rank(pools, self.numbers, check, by)[0], pools, self.numbers, check, by)
 
     def optimism(
@@ -381,10 +382,10 @@ class Front:
         """
         return self._check(limits).excess(record)
 
-    @property
-    def _pools(self) -> list[np.ndarray]:
+    def _pools(self, confidence: float) -> list[np.ndarray]:
         # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
-        return [self.numbers.places(self.members), np.flatnonzero(self.numbers.selectable)]
+        first = possible_members(self.numbers, self.numbers.places(self.members), confidence)
+        return [first, np.flatnonzero(self.numbers.selectable)]
 
     def _known_check(self, limits: Limits | None, confidence: float) -> LimitCheck:
         check = self._check(limits, confidence)

@@ -255,12 +255,12 @@ def explained_variance(inside: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _is_finite(record: CandidateRecord, front: Front) -> bool:
-    return all(math.isfinite(row.told(record.search)) for row in front.problem.rows)
+    return all(math.isfinite(row.told(record)) for row in front.problem.rows)
 
 
 def _targets(front: Front, trials: Sequence[CandidateRecord]) -> dict[str, np.ndarray]:
     """Return name -> ranks [trials]; quality at equal cost only if the quality varies."""
-    found = {row.name: np.array([row.told(record.search) for record in trials]) for row in front.problem.rows}
+    found = {row.name: np.array([row.told(record) for record in trials]) for row in front.problem.rows}
     ranks = {name: mean_ranks(values) for name, values in found.items()}
     cost = next(row.name for row in front.problem.rows if row.is_cost)
     if np.ptp(ranks[QUALITY]) == 0:

@@ -62,7 +62,7 @@ class Gap:
         if self.noise == 0:
             return both
         if math.isnan(self.noise):
-            return f"{both}, with unknown noise"
+            return f"{both}, {'one of them in doubt' if self.objective.is_compared else 'with unknown noise'}"
         than = "more than" if self.is_certain else "within"
         return f"{both}, {than} the noise of {self.noise:.2g}{unit} ({100 * confidence:.4g}% confidence)"
 
@@ -162,7 +162,7 @@ def _gap(
     if not objective.is_cost:
         return _metric_gap(objective, chosen, over, confidence)
     value, other = (check.value(record, objective.name) for record in (chosen, over))
-    found = [one for record in (chosen, over) if (one := objective.comparison(record.search)) is not None]
+    found = [one for record in (chosen, over) if (one := objective.against_dense(record)) is not None]
     noise = 0.0
     if found:
         spread = math.hypot(*(math.log(one.high / one.ratio) / INTERVAL for one in found))

@@ -13,6 +13,11 @@ from autoprune.records.limits import Limit, Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 
+#: Message where something refers to the dense model and its record is missing.
+NO_DENSE = (
+    "The dense model has not been measured in this run folder, so drops, shares and limits relative to it are unknown. "
+    "Run the study again: it measures the dense model first, and keeps all that is finished."
+)
 #: Standard errors in half a 95 % interval.
 INTERVAL = quantile(0.975)
 
@@ -70,6 +75,19 @@ class LimitCheck:
         if self.confidence == 0.5:
             return numbers.shown(cost)
         return np.asarray(numbers.shown(cost) * numbers.spread(cost) ** (quantile(self.confidence) / INTERVAL))
+
+    def is_known(self, numbers: Numbers, name: str) -> np.ndarray:
+        """Tell of which candidates a number can decide: it was measured, and is in no doubt that counts.
+
+        Args:
+            numbers: Numbers of candidates.
+            name: Objective.
+
+        Returns:
+            Bool [records].
+        """
+        found = self.bounded(numbers, name) if name in self.problem.costs else numbers.shown(name)
+        return np.asarray(np.isfinite(found))
 
     def absolute(self) -> dict[str, float]:
         """Convert limits of costs to numbers.

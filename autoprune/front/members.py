@@ -14,23 +14,26 @@ from autoprune.records.objectives import QUALITY
 from autoprune.records.problem import Problem
 
 
-def find_members(columns: Columns, problem: Problem) -> tuple[tuple[CandidateRecord, ...], dict[int, int]]:
+def find_members(
+    columns: Columns, problem: Problem, *, as_measured: bool = False
+) -> tuple[tuple[CandidateRecord, ...], dict[int, int]]:
     """Find the candidates that no other beats, the most expensive first.
 
     Args:
         columns: Numbers of all candidates. They decide together which latencies count as equal.
         problem: Objectives of the search.
+        as_measured: Whether numbers in doubt count, too.
 
     Returns:
         Members of the front, and the number of each that is dominated within noise only -> number of the one that it is
         as good as.
     """
     complete = np.flatnonzero(columns.column("complete", lambda record: not record.stopped))
-    points = problem.losses_of(columns, complete)
+    points = problem.losses_of(columns, complete, as_measured=as_measured)
     there = columns.column("selectable", lambda record: record.selectable)[complete] > 0
     places, points = complete[there], points[there]
     pool = [columns.records[place] for place in places.tolist()]
-    in_doubt = find_doubts(columns, places, problem)
+    in_doubt = np.zeros(points.shape, dtype=bool) if as_measured else find_doubts(columns, places, problem)
     strict = believed_non_dominated(points, in_doubt)
     as_good: dict[int, int] = {}
     if any(not row.is_cost for row in problem.rows):

@@ -41,7 +41,7 @@ def estimate_optimism(numbers: Numbers, check: LimitCheck, by: str) -> float | N
     """
     excess = check.excesses(numbers)
     fixed = [over for name, over in excess.items() if not _depends_on_draw(name, check)]
-    is_open = numbers.complete & np.isfinite(numbers.shown(QUALITY)) & np.isfinite(numbers.shown(by))
+    is_open = numbers.complete & np.isfinite(numbers.shown(QUALITY)) & check.is_known(numbers, by)
     known = np.flatnonzero(is_open & (np.max(fixed, axis=0) <= 0 if fixed else True))
     samples = Draws.of(numbers, known) if len(known) else None
     if samples is None:

@@ -89,8 +89,8 @@ class Quantity:
         if self.objective is None or not self.is_compared:
             return None
         reach = np.zeros((2, len(front.records)))
-        for place, (one, value) in enumerate(zip(_all(front.records, split), self.values(front, split), strict=True)):
-            found = self.objective.comparison(one)
+        for place, (one, value) in enumerate(zip(front.records, self.values(front, split), strict=True)):
+            found = self.objective.against_dense(one)
             if found is not None and found.ratio > 0:
                 reach[:, place] = value * (found.high / found.ratio - 1), value * (1 - found.low / found.ratio)
         return reach[0], reach[1]

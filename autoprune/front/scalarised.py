@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import ConfigurationError, SelectionError, error_message
-from autoprune.front.choice import Choice, asked
+from autoprune.front.choice import NO_ONE, Choice, asked
+from autoprune.front.doubts import choice_doubts
 from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
@@ -130,12 +131,13 @@ def choose_by_score(
         SelectionError: No candidate keeps the limits and has all of the numbers.
     """
     names = tuple(objectives)
-    known = np.all([np.isfinite(numbers.shown(name)[places]) for name in names], axis=0)
+    known = np.all([check.is_known(numbers, name)[places] for name in names], axis=0)
     fitting = places[known & (check.worst(numbers)[places] <= 0)]
     if not len(fitting):
         limits = asked(check, numbers.records[0]) if numbers.records and check.limits.given else "no limits"
         expected = f"keep to {limits}, and be measured in {', '.join(names)}"
-        raise SelectionError(error_message("a candidate", expected, "none", "Loosen a limit or run more trials."))
+        doubts = "\n".join(choice_doubts(None, places, numbers, check, names))
+        raise SelectionError(error_message("a candidate", expected, "none", f"{NO_ONE}\n{doubts}".strip()))
     losses = [_loss(numbers.problem.objective(name), numbers.shown(name)[fitting]) for name in names]
     scales = [(float(one.min()), float(np.ptp(one)) or 1.0) for one in losses]
     scaled = np.stack([(one - low) / span for one, (low, span) in zip(losses, scales, strict=True)], axis=-1)
@@ -150,6 +152,7 @@ def choose_by_score(
         among=int(numbers.complete.sum()),
         optimism=None if samples is None or drawn is None else samples.luck(drawn),
         lead=None if second is None else compare_leaders(records[0], records[1], check, names[0], names[1:]),
+        doubts=tuple(choice_doubts(int(fitting[first]), places, numbers, check, names)),
     )
     return ScoredChoice(
         choice=choice,

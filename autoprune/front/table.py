@@ -10,7 +10,6 @@ from autoprune.display import shorten
 from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.comparison import Comparison
-from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
@@ -224,26 +223,30 @@ def _cost(cost: Objective) -> Iterator[Column]:
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
     if cost.is_compared:
-        yield replace(_compared(f"{cost.title} / dense", cost.derived, cost.comparison), needed=needed)
+        yield replace(_compared(f"{cost.title} / dense", cost.derived, cost.against_dense), needed=needed)
 
 
-def _against_itself(measurement: Measurement) -> Comparison | None:
+def _against_itself(record: CandidateRecord) -> Comparison | None:
     """Compare a model with itself without masks."""
-    return None if measurement.mask_latency is None else measurement.mask_latency.comparison
+    return None if record.search.mask_latency is None else record.search.mask_latency.comparison
 
 
-def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measurement], Comparison | None]) -> Column:
+def _compared(
+    heading: str, named: Callable[[str], str], read: Callable[[CandidateRecord], Comparison | None]
+) -> Column:
     """Make the column of a ratio with its interval."""
 
     def text(record: CandidateRecord, _: object) -> str:
-        found = read(record.search)
+        found = read(record)
         if found is None:
             return ""
         text = f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
+        if found.low == found.high:  # the dense model against itself
+            text = f"{found.ratio:.2f}"
         return f"{text} predicted" if found.predicted else f"{text}{'' if found.trusted else ' in doubt'}"
 
     def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
-        found = read(record.search)
+        found = read(record)
         values: tuple[object, ...] = (math.nan, math.nan, math.nan, None)
         if found is not None:
             values = (found.ratio, found.low, found.high, found.trusted)

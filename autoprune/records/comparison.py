@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ class Comparison:
         low: Lower end of the ratio's 95 % interval.
         high: Upper end of the ratio's 95 % interval.
         dense: Number of the dense model.
-        trusted: Whether nothing speaks against the measurement. What is in doubt decides nothing.
+        doubts: Reasons not to trust the measurement, in sentences. What is in doubt decides nothing.
         predicted: Whether the latency model of the device gave it, so that nothing was timed.
     """
 
@@ -24,8 +25,13 @@ class Comparison:
     low: float
     high: float
     dense: float
-    trusted: bool = True
+    doubts: tuple[str, ...] = ()
     predicted: bool = False
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the measurement."""
+        return not self.doubts
 
     @property
     def remark(self) -> str:
@@ -35,7 +41,12 @@ class Comparison:
     @property
     def with_itself(self) -> Comparison:
         """The comparison of the dense model with itself, whose ratio is 1 also where its times are in doubt."""
-        return replace(self, ratio=1.0, low=1.0, high=1.0, trusted=True)
+        return replace(self, ratio=1.0, low=1.0, high=1.0, doubts=())
+
+    @property
+    def as_measured(self) -> Comparison:
+        """The same numbers, taken as measured: without doubts."""
+        return replace(self, doubts=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +107,45 @@ def shared_medians(networks: np.ndarray, ratios: np.ndarray, counted: np.ndarray
     there = known[place] == networks
     found[there] = ((low + high) / 2)[place[there]]
     return found
+
+
+def ratio_numbers(
+    plain: Comparison | None, found: Comparison | None, as_measured: bool
+) -> tuple[float, float, float, float]:
+    """Collect what dominance needs of a ratio to dense. Of all that is compared with dense, less is better.
+
+    Args:
+        plain: The comparison with dense; None where nothing was measured.
+        found: The same, where the dense model's ratio is 1.
+        as_measured: Whether numbers in doubt count, too.
+
+    Returns:
+        The ratio, half its interval, whether it was measured, and whether it was predicted; NaN and 0 for what does
+        not count.
+    """
+    if plain is None or found is None:
+        return math.nan, math.nan, 0.0, 0.0
+    if as_measured:
+        plain, found = plain.as_measured, found.as_measured
+    width = (plain.high - plain.low) / 2 if plain.trusted and not plain.predicted else math.nan
+    if not found.trusted:
+        return math.nan, width, 0.0, 0.0
+    return found.ratio, width, float(not found.predicted), float(found.predicted)
+
+
+def ratio_losses(rows: np.ndarray, networks: np.ndarray) -> np.ndarray:
+    """Make losses of ratios to dense: those of one network are shared, and all are rounded to their noise.
+
+    Args:
+        rows: Results of `ratio_numbers`, [candidates, 4].
+        networks: Number of the network of each candidate.
+
+    Returns:
+        Float [candidates]; NaN where no ratio counts.
+    """
+    ratios, widths, measured, predicted = rows.T
+    counted = measured > 0
+    also = (predicted > 0) & ~np.isin(networks, networks[counted])  # measured ratios go before predicted ones
+    ratios = shared_medians(networks, ratios, counted | also)
+    noise = typical_noise(widths)
+    return np.asarray(np.round(ratios / noise) * noise if noise > 0 else ratios)

@@ -45,7 +45,7 @@ class Energy:
 
     def __post_init__(self) -> None:
         found = Comparison(
-            ratio=self.ratio, low=self.ratio_low, high=self.ratio_high, dense=self.dense_mj, trusted=self.trusted
+            ratio=self.ratio, low=self.ratio_low, high=self.ratio_high, dense=self.dense_mj, doubts=self.doubts
         )
         object.__setattr__(self, "comparison", found)
 

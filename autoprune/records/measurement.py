@@ -73,7 +73,7 @@ class Latency:
             low=self.ratio_low,
             high=self.ratio_high,
             dense=self.dense_ms,
-            trusted=self.trusted,
+            doubts=self.doubts,
             predicted=self.is_predicted,
         )
         object.__setattr__(self, "comparison", found)

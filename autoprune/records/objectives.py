@@ -17,7 +17,7 @@ import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.columns import Columns
-from autoprune.records.comparison import Comparison, shared_medians, typical_noise
+from autoprune.records.comparison import Comparison, ratio_losses, ratio_numbers, typical_noise
 from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.origins import Origin
 
@@ -182,17 +182,17 @@ class Objective:
         """
         return max(values, key=self.loss, default=float("nan"))
 
-    def told(self, measurement: Measurement) -> float:
+    def told(self, record: CandidateRecord) -> float:
         """Return the number that samplers are told, in the objective's own direction.
 
         Args:
-            measurement: Measurement of a candidate.
+            record: Candidate.
 
         Returns:
             The ratio to dense where it was measured in turn, which is free of the machine's drift; else the number.
         """
-        found = self.comparison(measurement)
-        return float(self.value(measurement)) if found is None else found.ratio
+        found = self.against_dense(record)
+        return float(self.value(record.search)) if found is None else found.ratio
 
     def shown(self, measurement: Measurement, dense: Measurement | None = None) -> float:
         """Return the number that people see, to which limits refer.
@@ -202,7 +202,7 @@ class Objective:
 
         Args:
             measurement: Measurement of a candidate.
-            dense: Measurement of the dense model; None before there is one.
+            dense: Measurement of the dense model on the same split, whose ratio is 1; None before there is one.
 
         Returns:
             The number; NaN where it was not measured.
@@ -210,7 +210,7 @@ class Objective:
         found, whole = self.comparison(measurement), self.comparison(dense)
         if found is None or whole is None:
             return self.value(measurement)
-        return found.ratio * whole.dense
+        return whole.dense if measurement is dense else found.ratio * whole.dense
 
     def noise(self, records: Sequence[CandidateRecord]) -> float:
         """Compute the smallest difference that can be told from noise.
@@ -221,7 +221,7 @@ class Objective:
         Returns:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
-        return typical_noise(self._compared_with_dense(Columns(records))[:, 1])
+        return typical_noise(self._ratios(Columns(records))[:, 1])
 
     def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
         """Collect the losses that dominance compares.
@@ -237,12 +237,13 @@ class Objective:
         """
         return self.losses_of(Columns(records), np.arange(len(records)))
 
-    def losses_of(self, columns: Columns, places: np.ndarray) -> np.ndarray:
+    def losses_of(self, columns: Columns, places: np.ndarray, *, as_measured: bool = False) -> np.ndarray:
         """Collect the losses of some candidates, see `losses`.
 
         Args:
             columns: Numbers of candidates.
             places: Positions of the candidates that decide together which costs count as equal.
+            as_measured: Whether numbers in doubt count, too.
 
         Returns:
             Float [places].
@@ -250,23 +251,15 @@ class Objective:
         if self.compared is None:
             found = columns.column(("loss", self.name), lambda one: self.loss(self.value(one.search)))
             return np.asarray(found[places])
-        ratios, widths, measured, predicted = self._compared_with_dense(columns)[places].T
-        networks, counted = columns.architectures[places], measured > 0
-        also = (predicted > 0) & ~np.isin(networks, networks[counted])  # measured ratios go before predicted ones
-        ratios = shared_medians(networks, ratios, counted | also)
-        noise = typical_noise(widths)
-        return np.round(ratios / noise) * noise if noise > 0 else ratios
+        return ratio_losses(self._ratios(columns, as_measured)[places], columns.architectures[places])
 
-    def _compared_with_dense(self, columns: Columns) -> np.ndarray:
-        """Loss of each ratio to dense, half its interval, whether it was measured, or predicted, [records, 4]."""
-        return columns.column(("compared", self.name), self._compared_numbers, 4)
+    def _ratios(self, columns: Columns, as_measured: bool = False) -> np.ndarray:
+        """Numbers of the ratios to dense, see `records.comparison.ratio_numbers`, [records, 4]."""
 
-    def _compared_numbers(self, record: CandidateRecord) -> tuple[float, float, float, float]:
-        if (found := self.against_dense(record)) is None or (plain := self.comparison(record.search)) is None:
-            return math.nan, math.nan, 0.0, 0.0
-        width = (plain.high - plain.low) / 2 if plain.trusted and not plain.predicted else math.nan
-        loss = self.loss(found.ratio) if found.trusted else math.nan
-        return loss, width, float(found.trusted and not found.predicted), float(found.trusted and found.predicted)
+        def read(record: CandidateRecord) -> tuple[float, float, float, float]:
+            return ratio_numbers(self.comparison(record.search), self.against_dense(record), as_measured)
+
+        return columns.column(("compared", self.name, as_measured), read, 4)
 
     def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:
         """Tell whether a rival is certainly no worse, whatever the noise. A number that is missing is the worst.

@@ -151,13 +151,21 @@ class Problem:
         """
         return self.losses_of(Columns(records), np.arange(len(records)), names)
 
-    def losses_of(self, columns: Columns, places: np.ndarray, names: Sequence[str] | None = None) -> np.ndarray:
+    def losses_of(
+        self,
+        columns: Columns,
+        places: np.ndarray,
+        names: Sequence[str] | None = None,
+        *,
+        as_measured: bool = False,
+    ) -> np.ndarray:
         """Collect the losses of some candidates, see `losses`.
 
         Args:
             columns: Numbers of candidates.
             places: Positions of the candidates that decide together which costs count as equal.
             names: Names of objectives; those of the problem when None.
+            as_measured: Whether numbers in doubt count, too.
 
         Returns:
             Float [places, objectives]; lower is better.
@@ -165,7 +173,9 @@ class Problem:
         names = self.objectives if names is None else names
         if not len(places) or not names:
             return np.empty((len(places), len(names)))
-        return np.stack([self.objective(name).losses_of(columns, places) for name in names], axis=1)
+        return np.stack(
+            [self.objective(name).losses_of(columns, places, as_measured=as_measured) for name in names], axis=1
+        )
 
     def bound(self, limit: Limit, record: CandidateRecord) -> float:
         """Return the number of a candidate that a limit of a metric bounds.

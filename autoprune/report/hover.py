@@ -73,8 +73,9 @@ def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | Non
     if not np.isfinite(value):
         return ""
     number = f"{cost.title} {value:{cost.form}}{f' {cost.unit}' if cost.unit else ''}"
-    found = cost.comparison(record.search)
+    found = cost.against_dense(record)
     if found is not None:
-        return f"{number}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}) of dense{found.remark}"
+        interval = f" ({found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
+        return f"{number}: {found.ratio:.2f}{interval} of dense{found.remark}"
     whole = math.nan if dense is None else cost.shown(dense.search, dense.search)
     return number if not whole > 0 else f"{number}: {value / whole:.1%} of dense"

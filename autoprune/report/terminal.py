@@ -14,8 +14,10 @@ from rich.text import Text
 
 from autoprune.display import number_text, printable_line, printable_lines
 from autoprune.front.chosen import table_records
-from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.doubts import front_doubts
+from autoprune.front.front import Front
 from autoprune.front.importance import Importances
+from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.repeats import Repeats
 from autoprune.front.table import text_table
 from autoprune.records.annotations import Annotations
@@ -86,8 +88,21 @@ def show_front(front: Front, annotations: Annotations | None = None) -> None:
     show_tables(console, front_tables(front, records, console, annotations))
     if annotations is not None and annotations.note:
         console.print(f"Note: {annotations.note}")
+    show_doubts(front)
     if front.dense is None:
         console.print(NO_DENSE, style="yellow")
+
+
+def show_doubts(front: Front, *, stderr: bool = False) -> None:
+    """Print which candidates are in doubt: those that are left off the front for it, and those on it.
+
+    Args:
+        front: Front of a study.
+        stderr: Print to standard error.
+    """
+    console = safe_console(stderr=stderr, soft_wrap=True)
+    for line in front_doubts(front.numbers, front.numbers.places(front.members)):
+        console.print(line, style="yellow")
 
 
 def show_ending(ending: Ending | None, console: Console | None = None) -> None:

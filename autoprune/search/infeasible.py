@@ -8,6 +8,7 @@ from dataclasses import replace
 import optuna
 
 from autoprune.plan.resolved import ResolvedPlan
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
 from autoprune.records.origins import Origin
 from autoprune.search.ledger import constrain_memory
@@ -47,9 +48,9 @@ def _values(state: SearchState, plan: ResolvedPlan) -> list[float]:
     """Return the expected value of each objective; the worst known one of what is known after training alone."""
     expected, values = _expected(state.model, plan), []
     for objective in state.model.problem.rows:
-        value = objective.told(expected)
+        value = objective.told(CandidateRecord.proposed(expected))
         if not math.isfinite(value):
-            known = (objective.told(record.search) for record in state.records)
+            known = (objective.told(record) for record in state.records)
             value = objective.worst(one for one in known if math.isfinite(one))
         values.append(value)
     return values

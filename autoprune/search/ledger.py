@@ -369,4 +369,4 @@ def values_of(record: CandidateRecord, problem: Problem) -> list[float]:
         record: Result of the trial.
         problem: Objectives of the study.
     """
-    return [objective.told(record.search) for objective in problem.rows]
+    return [objective.told(record) for objective in problem.rows]

@@ -6,7 +6,8 @@ import math
 
 from autoprune.display import signed_text
 from autoprune.front.findings import limit_findings
-from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.front import Front
+from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.run import Run
 from autoprune.front.suggestion import Suggestion, suggest
 from autoprune.front.table import share_of
@@ -121,7 +122,7 @@ def _cost_row(cost: Objective, dense: CandidateRecord, record: CandidateRecord) 
     whole, own = (cost.shown(one.search, dense.search) for one in (dense, record))
     if not (math.isfinite(whole) and math.isfinite(own)):
         return None
-    compared = cost.comparison(record.search)
+    compared = cost.against_dense(record)
     change = f"{own / whole:.1%} of dense" if whole else ""
     if compared is not None:
         change = f"{compared.ratio:.1%} of dense{compared.remark}"
@@ -184,7 +185,7 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
         )
     facts.append(Fact(value=f"{_share(found, 'multiply_adds'):.0%}", label="of the multiply-adds"))
     facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
-    compared = front.problem.costs["latency_ms"].comparison(found.record.search)
+    compared = front.problem.costs["latency_ms"].against_dense(found.record)
     if compared is not None:
         note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
         facts.append(Fact(value=f"{compared.ratio:.2f}", label="of the latency", note=note))

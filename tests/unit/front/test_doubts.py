@@ -14,13 +14,16 @@ from autoprune.front.as_good import find_as_good
 from autoprune.front.believed import believed_non_dominated
 from autoprune.front.findings import findings
 from autoprune.front.front import Front
+from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import timed_cost
 from autoprune.records.run_folder import RunFolder
+from autoprune.report.hover import hover_lines
+from autoprune.report.terminal import show_front
 from autoprune.search.early_stopping import should_stop
 
-from .builders import dense, latency, measurement, problem_of, record
+from .builders import dense, energy, latency, measurement, problem_of, record
 
 BUSY = ("The machine was busy.",)
 PROBLEM = problem_of(("quality", "size_bytes", "latency_ms"))
@@ -106,10 +109,14 @@ def test_a_limit_of_latency_is_kept_with_a_confidence_and_by_numbers_that_are_be
     front = Front.of([DENSE, wide, _claims(3, 0.9, 300)], PROBLEM)
     #: 0.5 with a 95 % interval up to 0.6 is below 0.563 with 90 % confidence.
     assert front.choose(Limits(max_latency_share=0.57), "quality").number == 2
-    with pytest.raises(
-        SelectionError, match=r"nearest is candidate 2.*for 1 more a cost is missing or in doubt.*measures them again"
-    ):
+    with pytest.raises(SelectionError) as refused:
         front.choose(Limits(max_latency_share=0.55), "quality")
+    nearest, reason, claim, remedy = str(refused.value).splitlines()
+    assert "nearest is candidate 2" in nearest
+    assert reason == "Left out, as it cannot be said that they keep max_latency_share 0.55:"
+    assert claim == "  candidate 3: latency 0.500 ms, 0.05 of dense (The machine was busy)"
+    assert "autoprune run" in remedy
+    assert "--confidence 0.5" in remedy
     assert front.choose(Limits(max_latency_share=0.55), "quality", confidence=0.5).number == 3
 
 
@@ -117,11 +124,85 @@ def test_a_choice_by_latency_believes_no_claim() -> None:
     front = Front.of([DENSE, BELIEVED, _claims(2, 0.75, 400)], PROBLEM)
     assert front.choose(by="latency_ms").number == 1
     said = front.choice(None, "latency_ms", 0.9).remarks
-    assert any(line.startswith("Members of the front left out, as their latency is in doubt: 1. ") for line in said)
+    place = said.index("Left out, as what they are chosen by is in doubt:")
+    assert said[place + 1] == "  candidate 2: latency 0.500 ms, 0.05 of dense (The machine was busy)"
     assert not any("in doubt" in line for line in front.choice(None, "multiply_adds", 0.9).remarks)
+    weighted = front.weighted({"latency_ms": 1})
+    assert weighted.choice.record.number == 1
+    assert said[place + 1] in weighted.remarks
+    assert front.weighted({"latency_ms": 1}, confidence=0.5).choice.record.number == 2
     doubtful = Front.of([_claims(2, 0.75, 400)], PROBLEM)
-    with pytest.raises(SelectionError, match="only numbers in doubt"):
+    with pytest.raises(SelectionError, match=r"latency_ms that can be trusted(.|\n)*candidate 2: latency 0.500 ms"):
         doubtful.choose(by="latency_ms")
+    with pytest.raises(SelectionError, match=r"measured in latency_ms(.|\n)*candidate 2: latency 0.500 ms"):
+        doubtful.weighted({"latency_ms": 1})
+
+
+#: Off the front by quality and size, and far quicker than any other by a number in doubt.
+BESIDE = _claims(2, 0.6, 600)
+
+
+def test_a_doubt_in_what_does_not_decide_leaves_no_candidate_out() -> None:
+    """Nothing but latency speaks for the cheapest candidate, which a choice by multiply-adds does not ask for."""
+    problem = problem_of(("quality", "latency_ms"))
+    front = Front.of([DENSE, BELIEVED, _claims(2, 0.6, 400), _claims(3, 0.85, 450)], problem)
+    assert [one.number for one in front.members] == [0, 1]
+    assert [one.number for one in front.undecided] == [3]
+    assert front.choose(Limits()).number == front.choose(Limits(), confidence=0.5).number == 3
+    assert front.choose(Limits(max_drop=0.04)).number == 0
+    assert front.choose(Limits(max_latency_ms=1), confidence=0.5).number == 3
+    assert front.knee_choice().choice.record.number == 3
+    assert not front.choice(Limits()).doubts
+
+
+def test_at_confidence_one_half_the_front_is_that_of_the_measured_numbers() -> None:
+    front = Front.of([DENSE, BELIEVED, BESIDE], PROBLEM)
+    choice = front.choice(Limits(), "latency_ms", 0.5)
+    assert choice.record.number == 2
+    assert choice.doubts[:2] == (
+        "Taken as measured, though it is in doubt:",
+        "  candidate 2: latency 0.500 ms, 0.05 of dense (The machine was busy)",
+    )
+    assert choice.lead is not None
+    assert "latency 5.000 against 0.500 ms, one of them in doubt" in choice.lead.sentence
+    beaten = record(3, measurement(0.55, 590, took=latency(0.5)))
+    measured = Front.of([DENSE, BELIEVED, BESIDE, beaten, _claims(4, 0.6, 580)], PROBLEM)
+    assert measured.choose(Limits(), "size_bytes").number == 1
+    assert measured.choose(Limits(max_latency_share=0.1), "size_bytes", 0.5).number == 4
+
+
+def test_a_candidate_that_a_doubt_keeps_off_the_front_is_named_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    doubted = record(4, measurement(0.75, 400, took=latency(0.4, doubts=("The machine was hot.",))))
+    front = Front.of([DENSE, BELIEVED, BESIDE, doubted], PROBLEM)
+    assert [one.number for one in front.undecided] == [2]
+    show_front(front)
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("Not on the front, as what is in doubt decides nothing, but on it by their measured numbers:")
+    assert lines[place + 1] == "  candidate 2: latency 0.500 ms, 0.05 of dense (The machine was busy)"
+    assert lines[place + 2] == "On the front by other numbers, as these are in doubt:"
+    assert lines[place + 3] == "  candidate 4: latency 4.000 ms, 0.40 of dense (The machine was hot)"
+    assert "autoprune run" in lines[place + 4]
+    assert any("Candidate 2 is not on the front only as" in line for line, _ in findings(front))
+    many = Front.of([DENSE, *(_claims(number, 0.7 - 0.01 * number, 990 - number) for number in range(2, 15))], PROBLEM)
+    show_front(many)
+    assert "  and candidates 12, 13, 14\n" in capsys.readouterr().out
+
+
+def test_a_front_without_doubts_says_nothing_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    front = Front.of([DENSE, BELIEVED], PROBLEM)
+    show_front(front)
+    assert "doubt" not in capsys.readouterr().out
+    assert front.undecided == ()
+
+
+def test_a_limit_in_milliseconds_says_that_the_dense_models_are_in_doubt() -> None:
+    front = Front.of([dense(took=latency(1.0, doubts=BUSY)), BELIEVED], PROBLEM)
+    said = front.choice(Limits(max_latency_ms=8)).doubts
+    scale = "Each latency in ms is a ratio times the dense model's 10.000 ms, which is in doubt (The machine was busy)."
+    assert said[0] == scale
+    assert not front.choice(Limits(max_latency_share=0.8)).doubts
 
 
 def test_the_ratio_of_the_dense_model_to_itself_is_never_in_doubt() -> None:
@@ -132,6 +213,24 @@ def test_the_ratio_of_the_dense_model_to_itself_is_never_in_doubt() -> None:
     assert [one.number for one in front.members] == [0]
     assert PROBLEM.losses([whole], ("latency_ms",)).tolist() == [[1.0]]
     assert front.choose(Limits(max_latency_share=1.0), "quality").number == 0
+
+
+def test_the_dense_row_shows_the_ratio_1_in_every_profile() -> None:
+    problem = problem_of(("quality", "latency_ms[b32]"), profiles=("b32",))
+    took = {"default": latency(1.3, doubts=BUSY), "b32": latency(0.99, doubts=BUSY)}
+    whole = dense()
+    whole = replace(whole, search=replace(whole.search, latencies=took, energy=energy(1.02, doubts=BUSY)))
+    front = Front.of([whole], problem)
+    row = front.row(whole)
+    for name in ("latency_{}", "latency_{}[b32]", "energy_{}"):
+        told = tuple(row[name.format(what)] for what in ("ratio", "ratio_low", "ratio_high", "trusted"))
+        assert told == (1.0, 1.0, 1.0, True), name
+    assert (row["latency_ms"], row["latency_ms[b32]"], row["energy_mj"]) == (10.0, 10.0, 100.0)
+    heads, cells = text_table(problem, whole, [whole])
+    shown = dict(zip(heads, cells[0], strict=True))
+    assert {shown[head] for head in heads if head.endswith("/ dense (95 %)")} == {"1.00"}
+    assert any(line.endswith(": 1.00 of dense") for line in hover_lines(front, whole))
+    assert [row.told(whole) for row in problem.rows] == [0.9, 1.0]
 
 
 def test_what_no_member_dominates_is_as_good_as_none_of_them() -> None:

@@ -53,7 +53,7 @@ def test_arms_reach_to_the_ends_of_the_interval() -> None:
     assert quality is not None
     assert quality[0].tolist() == pytest.approx([0.0196, 0.0588, 0.0], rel=1e-3)
     assert took is not None
-    assert took[0].tolist() == pytest.approx([0.2, 0.2, 0.0])
+    assert took[0].tolist() == pytest.approx([0.0, 0.2, 0.0]), "the dense model against itself is 1"
     assert find_quantity(found, "multiply_adds").arms(found) is None
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from autoprune.front.findings import findings
-from autoprune.front.front import NO_DENSE
+from autoprune.front.limit_check import NO_DENSE
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from tests.unit.report.noisy import dense, front_of, latency, measurement, record

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.front import Front
+from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.suggestion import suggest
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
