@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -152,18 +152,19 @@ def _joined(name: str, parts: Sequence[dict[str, Properties]], counts: Sequence[
 
 def _states(front: Front) -> Iterator[str]:
     """Say of each candidate where it stands."""
-    members = {record.number for record in front.members}
+    places = {one.number: "front" for one in front.members} | dict.fromkeys(front.as_good_as, "as good")
+    places |= {one.number: "in doubt" for one in front.undecided}
     for record in front.records:
-        yield _state(record, members, front)
+        yield _state(record, places)
 
 
-def _state(record: CandidateRecord, members: set[int], front: Front) -> str:
+def _state(record: CandidateRecord, places: Mapping[int, str]) -> str:
     if record.origin is Origin.DENSE:
         return "dense"
     if record.stopped:
         return "stopped"
-    if record.number in members:
-        return "as good" if record.number in front.as_good_as else "front"
+    if record.number in places:
+        return places[record.number]
     return "removed" if record.removed else "dominated"
 
 

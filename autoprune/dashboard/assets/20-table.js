@@ -13,6 +13,7 @@
   const STATES = {
     front: ["●", "on the front"],
     "as good": ["◐", "as good as one on the front, within noise"],
+    "in doubt": ["◌", "on the front only by numbers in doubt"],
     dominated: ["○", "another one is better"],
     stopped: ["×", "stopped early"],
     removed: ["⌫", "weights deleted"],
@@ -23,7 +24,7 @@
     const { data, state } = board;
     const all = data.key.map((_, place) => place);
     const emphasised = state.rows === "within" ? board.emphasised() : null;
-    const front = new Set(["front", "as good", "dense"]);
+    const front = new Set(["front", "as good", "in doubt", "dense"]);
     return all.filter((place) => {
       if (state.rows === "front") return front.has(data.state[place]);
       if (state.rows === "pins") return state.pins.includes(data.key[place]);
