@@ -1,28 +1,42 @@
-"""Candidates that are beaten within noise only: they stay on the front, marked."""
+"""Candidates that are beaten within noise only: they stay on the front, marked.
+
+Whether one candidate beats another beyond noise is a fact about the two alone, as long as it costs no more. Which costs
+count as equal follows from all candidates, so that it is looked at each time; all else is kept while their list grows.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.metric_objectives import further_metric
-from autoprune.records.paired import bound_errors, difference_errors, draw_changes, quantile
-from autoprune.records.problem import Problem
+from autoprune.front.drawn import Drawn, are_likely
+from autoprune.front.pairs import Pairs, places_in
+from autoprune.front.pool import Noisy, Pool
+from autoprune.records.paired import bound_errors, pair_errors, quantile
 
-#: Draws of the samples.
-_DRAWS = 400
 #: Candidates that are compared with the front at once.
 _AT_ONCE = 256
 
 
-def find_as_good(
-    records: Sequence[CandidateRecord], points: np.ndarray, strict: np.ndarray, in_doubt: np.ndarray, problem: Problem
-) -> dict[int, int]:
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """Comparisons of candidates at an earlier moment.
+
+    Attributes:
+        beaten_by: Name of a candidate -> name of one that is better beyond noise; -1 where none is known. Int [names].
+        cleared: Candidates and members of the front that are not better beyond noise.
+        drawn: Draws of the samples.
+    """
+
+    beaten_by: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    cleared: Pairs = field(default_factory=Pairs)
+    drawn: Drawn = field(default_factory=Drawn)
+
+
+def find_as_good(pool: Pool, before: Comparisons | None = None) -> tuple[dict[int, int], Comparisons]:
     """Find the dominated candidates that may be non-dominated all the same, as far as the samples tell.
 
     A candidate is beaten if a non-dominated one is no worse in any objective, and every metric among them is better
@@ -32,88 +46,107 @@ def find_as_good(
     surely beats. Candidates that equal a non-dominated one in all that was measured are beaten.
 
     Args:
-        records: Candidates.
-        points: Their losses [records, objectives]; lower is better.
-        strict: Whether each is non-dominated, bool [records].
-        in_doubt: Losses that decide nothing, bool [records, objectives].
-        problem: Problem of the study, with the quality or another metric among its objectives.
+        pool: Candidates, with the quality or another metric among the objectives.
+        before: Comparisons at an earlier moment of the same study, which save time and change nothing.
 
     Returns:
-        Position of a candidate -> position of the best non-dominated one that it is as good as.
+        Position of a candidate -> position of the best non-dominated one that it is as good as; and all comparisons.
     """
-    noisy, found = _Noisy.of(problem), {}
-    front = np.flatnonzero(strict)
-    for here, rivals, gains, unclear in _not_surely_beaten(records, points, strict, in_doubt, noisy):
-        if not len(rivals):  # doubts are not transitive: what dominates it is dominated by a member that does not
-            continue
-        if unclear.any():
-            others = [records[rival].search for rival in rivals[unclear].tolist()]
-            noise = [difference_errors(records[here].search, others, name) for name in noisy.metrics]
-            if (gains[unclear] >= quantile() * np.stack(noise, axis=1)).all(axis=1).any():
-                continue
-        equal = rivals[(points[rivals] == points[here]).all(axis=1)]
-        if not any(_are_measured_equal(records[here], records[rival]) for rival in equal.tolist()):
-            found[here] = int(rivals[np.argmax(gains[:, noisy.first])])
-    return _likely(found, records, points, front, in_doubt, problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Noisy:
-    """Objectives that are metrics, so that they have noise.
-
-    Attributes:
-        columns: Their numbers among the objectives.
-        metrics: Names of the metrics, "" for the quality.
-        first: Number of the quality among them, 0 where it is no objective.
-    """
-
-    columns: tuple[int, ...]
-    metrics: tuple[str, ...]
-    first: int
-
-    @classmethod
-    def of(cls, problem: Problem) -> _Noisy:
-        columns = [place for place, row in enumerate(problem.rows) if not row.is_cost]
-        metrics = [further_metric(problem.objectives[place]) for place in columns]
-        return cls(tuple(columns), tuple(metrics), metrics.index("") if "" in metrics else 0)
-
-    def independent(self, records: Sequence[CandidateRecord]) -> bool:
-        """Tell whether no noise is known to be common to candidates, as in older records."""
-        return not any(record.search.deviations_of(name) for record in records for name in self.metrics)
+    before, noisy, front = before or Comparisons(), Noisy.of(pool.problem), np.flatnonzero(pool.strict)
+    left, rivals, beaten_by, cleared = _not_surely_beaten(pool, front, before, noisy)
+    # Doubts are not transitive: what dominates a candidate is dominated by a member that does not.
+    some = np.asarray(rivals.any(axis=1))
+    some[[*_twins(pool, left, front, rivals)]] = False
+    quality = noisy.columns[noisy.first]
+    gains = pool.points[left, quality][:, None] - pool.points[front, quality]
+    best = front[np.where(rivals, gains, -np.inf)[some].argmax(axis=1)] if some.any() else front[:0]
+    found = left[some]
+    likely, drawn = are_likely(pool, found, front, noisy, before.drawn)
+    as_good = dict(zip(found[likely].tolist(), best[likely].tolist(), strict=True))
+    return as_good, Comparisons(beaten_by, cleared, drawn)
 
 
 def _not_surely_beaten(
-    records: Sequence[CandidateRecord], points: np.ndarray, strict: np.ndarray, in_doubt: np.ndarray, noisy: _Noisy
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """List the dominated candidates that no member beats by more than any error of their difference: few of them.
+    pool: Pool, front: np.ndarray, before: Comparisons, noisy: Noisy
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Pairs]:
+    """Find the dominated candidates that no member of the front beats beyond noise.
 
-    Each comes with the members that cost no more, their gains [members, metrics], and whether only the exact error of
-    the difference can tell if such a member beats it: never where noise is independent, whose bound is exact.
+    Returns:
+        Their positions; the members that cost no more and are no worse, bool [candidates, members]; and what is known
+        of all by now: who is beaten by whom, and which members beat none of these candidates.
     """
-    errors = np.array([[record.search.error_of(name) for name in noisy.metrics] for record in records])
-    front, columns = np.flatnonzero(strict), np.array(noisy.columns, dtype=np.int64)
-    members = [records[place].search for place in front.tolist()]
-    dominated = np.flatnonzero(~strict & (np.isfinite(points) | in_doubt).all(axis=1))
-    independent = noisy.independent(records)
-    for start in range(0, len(dominated), _AT_ONCE):
-        some = dominated[start : start + _AT_ONCE]
-        rivals = _every((points[front] <= points[some, None]) | in_doubt[some, None])
-        gains = points[np.ix_(some, columns)][:, None] - points[np.ix_(front, columns)]
-        own, theirs = errors[some, None], errors[front]
-        # No error of a difference is larger than root two of the sum; nearly all are beaten by that.
-        most = np.hypot(own, theirs) if independent else np.sqrt(2) * (own + theirs)
-        left = np.flatnonzero(~(rivals & _every(gains >= quantile() * most)).any(axis=1))
-        some, rivals, gains, least = some[left], rivals[left], gains[left], most[left]
-        if not independent:
-            measured = [records[place].search for place in some.tolist()]
-            bounds = [bound_errors(measured, members, name) for name in noisy.metrics]
-            least, most = (np.stack(bound, axis=2) for bound in zip(*bounds, strict=True))
-            left = np.flatnonzero(~(rivals & _every(gains >= quantile() * most)).any(axis=1))
-            some, rivals, gains, least = some[left], rivals[left], gains[left], least[left]
-        unclear = rivals & _every(gains >= quantile() * least)
-        for row, here in enumerate(some.tolist()):
-            mine = rivals[row]
-            yield here, front[mine], gains[row, mine], unclear[row, mine]
+    names, points, doubt = pool.names, pool.points, pool.in_doubt
+    beaten_by = np.full(max(int(names.max(initial=-1)) + 1, len(before.beaten_by)), -1, dtype=np.int64)
+    beaten_by[: len(before.beaten_by)] = before.beaten_by
+    dominated = np.flatnonzero(~pool.strict & (np.isfinite(points) | doubt).all(axis=1))
+    left = dominated[~_still_beaten(pool, dominated, places_in(names, beaten_by[names[dominated]]))]
+    rivals = _every((points[front] <= points[left, None]) | doubt[left, None])
+    cleared = before.cleared.at(names[left], names[front])
+    fresh = rivals & ~cleared
+    rows, columns = np.flatnonzero(fresh.any(axis=1)), np.flatnonzero(fresh.any(axis=0))
+    by = _surely_better(pool, left[rows], front[columns], fresh[np.ix_(rows, columns)], noisy)
+    beaten_by[names[left[rows[by >= 0]]]] = names[by[by >= 0]]
+    stays = np.ones(len(left), dtype=bool)
+    stays[rows[by >= 0]] = False
+    left, rivals, cleared = left[stays], rivals[stays], cleared[stays]
+    return left, rivals, beaten_by, Pairs(names[left], names[front], cleared | rivals)
+
+
+def _still_beaten(pool: Pool, places: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Tell which candidates are still dominated by the one that was better beyond noise. by: -1 where there was none.
+
+    It has to be a member of the front, as what is dominated in costs in doubt may be beaten by none of them.
+    """
+    found = by >= 0
+    ones, others = places[found], by[found]
+    no_worse = _every((pool.points[others] <= pool.points[ones]) | pool.in_doubt[ones])
+    found[found] = pool.strict[others] & no_worse
+    return found
+
+
+def _surely_better(pool: Pool, places: np.ndarray, members: np.ndarray, rivals: np.ndarray, noisy: Noisy) -> np.ndarray:
+    """Find for each candidate a member that is better beyond noise in every metric; -1 where none is. Int [places].
+
+    rivals: whether a member may beat a candidate, bool [places, members].
+    """
+    found, independent = np.full(len(places), -1, dtype=np.int64), noisy.independent(pool.records)
+    for start in range(0, len(places), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        first = _first_better(pool, places[part], members, rivals[part], noisy, independent)
+        found[part] = np.where(first >= 0, members[first], -1)
+    return found
+
+
+def _first_better(  # what `_surely_better` has
+    pool: Pool, places: np.ndarray, members: np.ndarray, rivals: np.ndarray, noisy: Noisy, independent: bool
+) -> np.ndarray:
+    """Find the number of such a member: nearly always by bounds of the error of the difference, else by the error."""
+    columns, metrics, confident = np.array(noisy.columns), noisy.metrics, quantile()
+    gains = pool.points[np.ix_(places, columns)][:, None] - pool.points[np.ix_(members, columns)]
+    some, others = ([pool.records[place].search for place in part.tolist()] for part in (places, members))
+    own, theirs = (np.array([[one.error_of(name) for name in metrics] for one in part]) for part in (some, others))
+    # No error is larger than root two of the sum; where noise is independent, it is the root of the sum of squares.
+    most = np.hypot(own[:, None], theirs) if independent else np.sqrt(2) * (own[:, None] + theirs)
+    first = _first(rivals & _every(gains >= confident * most))
+    rows = np.flatnonzero(first < 0)
+    if independent or not len(rows):
+        return first
+    near = [some[row] for row in rows.tolist()]
+    bounds = [bound_errors(near, others, name) for name in metrics]
+    least, most = (np.stack(bound, axis=2) for bound in zip(*bounds, strict=True))
+    first[rows] = _first(rivals[rows] & _every(gains[rows] >= confident * most))
+    unclear = rivals[rows] & (first[rows] < 0)[:, None] & _every(gains[rows] >= confident * least)
+    ones, columns_of = np.nonzero(unclear)
+    pairs = [near[one] for one in ones.tolist()], [others[other] for other in columns_of.tolist()]
+    errors = np.stack([pair_errors(*pairs, name) for name in metrics], axis=1)
+    better = _every(gains[rows[ones], columns_of] >= confident * errors)
+    first[rows[ones[better]]] = columns_of[better]
+    return first
+
+
+def _first(found: np.ndarray) -> np.ndarray:
+    """Return the first place in each row that holds; -1 where none does."""
+    return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
 def _every(found: np.ndarray) -> np.ndarray:
@@ -121,67 +154,10 @@ def _every(found: np.ndarray) -> np.ndarray:
     return functools.reduce(np.logical_and, (found[..., place] for place in range(found.shape[-1])))
 
 
-def _likely(  # what `find_as_good` has, and what it found
-    found: Mapping[int, int],
-    records: Sequence[CandidateRecord],
-    points: np.ndarray,
-    front: np.ndarray,
-    in_doubt: np.ndarray,
-    problem: Problem,
-) -> dict[int, int]:
-    """Keep the candidates that are non-dominated in enough draws of the samples; a tie counts half."""
-    noisy, known, kept = _Noisy.of(problem), [*found, *front.tolist()], {}
-    measured = [records[place].search for place in known]
-    changes = [draw_changes(measured, _DRAWS, name) for name in noisy.metrics] if found else []
-    draws = min((len(one[0]) for one in changes if one is not None), default=0)
-    if not draws:
-        return dict(found)
-    near, drawn = points[known], []
-    for column, change in zip(noisy.columns, changes, strict=True):
-        moved = np.zeros((draws, len(known))) if change is None else change[0][:draws]
-        drawn.append(np.ascontiguousarray((near[:, column] + problem.rows[column].loss(1.0) * moved).T))
-    costs = [column for column in range(points.shape[1]) if column not in noisy.columns]
-    places = [*found]
-    for start in range(0, len(places), _AT_ONCE):
-        some = places[start : start + _AT_ONCE]
-        rivals = _rivals(near[:, costs], points[np.ix_(some, costs)], in_doubt[np.ix_(some, costs)], drawn, start)
-        for row, here in enumerate(some):
-            ahead = _ahead([(one[start + row], one[rivals[row]]) for one in drawn])
-            if (ahead.sum() / draws + 1) / 2 >= 1 - CONFIDENCE:
-                kept[here] = found[here]
-    return kept
-
-
-def _rivals(
-    near: np.ndarray, own: np.ndarray, in_doubt: np.ndarray, drawn: Sequence[np.ndarray], start: int
-) -> np.ndarray:
-    """Tell which known candidates cost no more than some, and are not worse in a metric in every draw.
-
-    near: costs of the known candidates; own, in_doubt: those of some, which are the known ones from `start` on.
-    """
-    rivals = np.ones((len(own), len(near)), dtype=bool)
-    for column in range(near.shape[1]):
-        rivals &= (near[:, column] <= own[:, column, None]) | in_doubt[:, column, None]
-    for one in drawn:
-        rivals &= one.min(axis=1) <= one[start : start + len(own)].max(axis=1)[:, None]
-    rivals[np.arange(len(own)), start + np.arange(len(own))] = False
-    return rivals
-
-
-def _ahead(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Tell in which draws a candidate is ahead: 1 where each rival is worse in some metric, 0 where one is equal,
-    -1 where one is better.
-
-    pairs: for each metric the losses of the candidate [draws] and of its rivals [rivals, draws].
-    """
-    if len(pairs) == 1:  # the best rival decides
-        own, others = pairs[0]
-        return np.asarray(np.sign(others.min(axis=0, initial=np.inf) - own))
-    worse = np.sign([others - own for own, others in pairs])
-    return np.asarray(np.where((worse > 0).any(axis=0), 1.0, worse.min(axis=0)).min(axis=0, initial=1.0))
-
-
-def _are_measured_equal(one: CandidateRecord, other: CandidateRecord) -> bool:
-    """Tell whether two candidates are equal in each sample."""
-    a, b = one.search, other.search
-    return a.deviations == b.deviations and a.metric_deviations == b.metric_deviations
+def _twins(pool: Pool, places: np.ndarray, front: np.ndarray, rivals: np.ndarray) -> Iterator[int]:
+    """List the numbers of the candidates that equal a rival in each objective and each sample."""
+    equal = rivals & _every(pool.points[front] == pool.points[places, None])
+    for one, other in zip(*(part.tolist() for part in np.nonzero(equal)), strict=True):
+        a, b = pool.records[places[one]].search, pool.records[front[other]].search
+        if a.deviations == b.deviations and a.metric_deviations == b.metric_deviations:
+            yield one

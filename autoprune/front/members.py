@@ -8,10 +8,14 @@ import numpy as np
 
 from autoprune.front.as_good import find_as_good
 from autoprune.front.believed import believed_non_dominated, find_doubts
+from autoprune.front.pool import Pool
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.columns import Columns
 from autoprune.records.objectives import QUALITY
 from autoprune.records.problem import Problem
+
+#: Name of the comparisons that are kept while the list of candidates grows.
+_COMPARISONS = "comparisons"
 
 
 def find_members(
@@ -32,15 +36,28 @@ def find_members(
     points = problem.losses_of(columns, complete, as_measured=as_measured)
     there = columns.column("selectable", lambda record: record.selectable)[complete] > 0
     places, points = complete[there], points[there]
-    pool = [columns.records[place] for place in places.tolist()]
+    records = [columns.records[place] for place in places.tolist()]
     in_doubt = np.zeros(points.shape, dtype=bool) if as_measured else find_doubts(columns, places, problem)
     strict = believed_non_dominated(points, in_doubt)
     as_good: dict[int, int] = {}
     if any(not row.is_cost for row in problem.rows):
-        as_good = find_as_good(pool, points, strict, in_doubt, problem)
-    members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
+        names = columns.names[places]
+        as_good = _find_as_good(
+            columns,
+            Pool(records=records, points=points, strict=strict, in_doubt=in_doubt, problem=problem, names=names),
+        )
+    members = [record for place, record in enumerate(records) if strict[place] or place in as_good]
     members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
-    return tuple(members), {pool[one].number: pool[other].number for one, other in as_good.items()}
+    return tuple(members), {records[one].number: records[other].number for one, other in as_good.items()}
+
+
+def _find_as_good(columns: Columns, pool: Pool) -> dict[int, int]:
+    """Find the candidates that are as good as members, with the comparisons of earlier moments of the same problem."""
+    before = columns.kept.get(_COMPARISONS)
+    known = before[1] if isinstance(before, tuple) and before[0] == pool.problem else None
+    as_good, found = find_as_good(pool, known)
+    columns.kept[_COMPARISONS] = pool.problem, found
+    return as_good
 
 
 def volume_points(

@@ -25,10 +25,11 @@ class _Column:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Numbers in place of architectures, the same ones while a list grows."""
+    """Numbers in place of architectures and of records, the same ones while a list grows."""
 
     known: dict[object, int] = field(default_factory=dict)
     fresh: Iterator[int] = field(default_factory=itertools.count)
+    records: Iterator[int] = field(default_factory=itertools.count)
 
     def number(self, record: CandidateRecord) -> int:
         return self.known.setdefault(record.architecture, next(self.fresh))
@@ -44,6 +45,8 @@ class Columns:
 
     Attributes:
         records: The candidates.
+        kept: What was worked out of the candidates, now or at an earlier moment, by its name; for what refers to them
+            by their `names`.
     """
 
     def __init__(self, records: Sequence[CandidateRecord] = (), before: Columns | None = None) -> None:
@@ -53,6 +56,7 @@ class Columns:
         self._earlier: dict[Hashable, _Column] = {} if before is None else {**before._earlier, **before._columns}
         self._names: _Names = _Names() if before is None else before._names
         self._origins: dict[int, np.ndarray] = {}
+        self.kept: dict[str, object] = {} if before is None else {**before.kept}
 
     def column(self, key: Hashable, read: Read, width: int | None = None, *, reference: object = None) -> np.ndarray:
         """Return numbers of the candidates.
@@ -70,6 +74,11 @@ class Columns:
         if found is None or found.reference is not reference:
             found = self._columns[key] = _Column(self._rows(key, read, width, reference), self.records, reference)
         return found.rows
+
+    @property
+    def names(self) -> np.ndarray:
+        """Numbers that name the candidates, the same ones while their list grows, int [records]."""
+        return self.column("name", lambda _: next(self._names.records)).astype(np.int64)
 
     @property
     def architectures(self) -> np.ndarray:

@@ -76,17 +76,36 @@ def difference_errors(one: Measurement, others: Sequence[Measurement], metric: s
     Returns:
         Float [others]; 0 for the same measurement, and where no error is known.
     """
-    own, rest = one.deviations_array(metric), [other.deviations_of(metric) for other in others]
-    found = np.hypot(one.error_of(metric), [other.error_of(metric) for other in others])
-    paired = [place for place, other in enumerate(rest) if len(own) and len(other) == len(own)]
-    if paired:
-        theirs = np.array([others[place].deviations_array(metric) for place in paired])
-        differences = np.abs(theirs - own)
-        largest = differences.max(axis=1)
-        alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1))
-        largest = np.where(largest > 0, largest, alike)
-        found[paired] = np.sqrt((differences**2).sum(axis=1) + largest**2)
-    return np.where([other is one for other in others], 0.0, found)
+    return pair_errors([one] * len(others), others, metric)
+
+
+def pair_errors(ones: Sequence[Measurement], others: Sequence[Measurement], metric: str = "") -> np.ndarray:
+    """Compute the standard errors of the differences of pairs of qualities, see `difference_errors`.
+
+    Args:
+        ones: Measurements on one split.
+        others: As many others on the same split.
+        metric: Name of a further metric in place of the quality.
+
+    Returns:
+        Float [pairs]; 0 for the same measurement, and where no error is known.
+    """
+    found = np.hypot([one.error_of(metric) for one in ones], [other.error_of(metric) for other in others])
+    own, theirs = ([one.deviations_array(metric) for one in some] for some in (ones, others))
+    folds = np.array([len(a) if len(a) == len(b) else 0 for a, b in zip(own, theirs, strict=True)])
+    for count in {*folds.tolist()} - {0}:
+        places = np.flatnonzero(folds == count)
+        found[places] = _errors_of_folds(*(np.array([some[place] for place in places]) for some in (own, theirs)))
+    found[[one is other for one, other in zip(ones, others, strict=True)]] = 0.0
+    return found
+
+
+def _errors_of_folds(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Compute the errors of pairs of deviations, float [pairs, folds]."""
+    differences = np.abs(theirs - own)
+    largest = differences.max(axis=1)
+    alike = np.maximum(np.abs(own).max(axis=1), np.abs(theirs).max(axis=1))
+    return np.asarray(np.sqrt((differences**2).sum(axis=1) + np.where(largest > 0, largest, alike) ** 2))
 
 
 def bound_errors(
@@ -145,6 +164,23 @@ def draw_changes(
     rows = math.ceil(len(measurements) / _ROWS) * _ROWS
     drawn, left = (part[: len(errors)].T * errors for part in _independent_draws(rows, draws))
     return drawn, left
+
+
+def draw_change(measurement: Measurement, draws: int, metric: str = "") -> np.ndarray:
+    """Draw how much a quality changes on a draw of the samples with replacement, as `draw_changes` does.
+
+    Equal deviations change equally to the last bit, whatever else is drawn.
+
+    Args:
+        measurement: Measurement whose deviations are known for more than one fold.
+        draws: Number of draws.
+        metric: Name of a further metric in place of the quality.
+
+    Returns:
+        Float [draws].
+    """
+    deviations = measurement.deviations_array(metric)
+    return np.asarray(_draws(len(deviations), draws)[0] @ deviations)
 
 
 @functools.lru_cache(maxsize=4)

@@ -78,6 +78,15 @@ class Known:
             self._front = Front.of(self._columns, self._problem)
         return self._front
 
+    def front_with(self, record: CandidateRecord) -> Front:
+        """Return the front as it would be with one more candidate.
+
+        Args:
+            record: A candidate that is not in the list.
+        """
+        self._follow()
+        return Front.of(Columns([*self._records, record], self._columns), self._problem)
+
     @property
     def widths(self) -> WidthTable:
         """Widths of all candidates."""

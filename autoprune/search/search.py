@@ -191,8 +191,7 @@ class Search:
             Whether no finished candidate dominates it.
         """
         record = record_of(self.state, proposal, result)
-        front = Front.of([*self.records, record], self.state.model.problem)
-        return any(member.number == record.number for member in front.members)
+        return any(member.number == record.number for member in self.state.known.front_with(record).members)
 
     def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         """Mark a trial as failed. The dense model's trial is queued again.

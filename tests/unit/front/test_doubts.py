@@ -14,6 +14,7 @@ from autoprune.front.as_good import find_as_good
 from autoprune.front.believed import believed_non_dominated
 from autoprune.front.findings import findings
 from autoprune.front.front import Front
+from autoprune.front.pool import Pool
 from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
@@ -238,7 +239,8 @@ def test_what_no_member_dominates_is_as_good_as_none_of_them() -> None:
     records = [record(1, measurement(0.7, 500, took=latency(0.5))), _claims(2, 0.75, 400)]
     points, strict = np.array([[0.3, 0.5], [0.25, math.nan]]), np.array([True, False])
     in_doubt = np.array([[False, False], [False, True]])
-    assert find_as_good(records, points, strict, in_doubt, problem) == {}
+    pool = Pool(records=records, points=points, strict=strict, in_doubt=in_doubt, problem=problem, names=np.arange(2))
+    assert find_as_good(pool)[0] == {}
 
 
 def test_a_number_that_a_twin_lent_takes_none_off_the_front() -> None:
