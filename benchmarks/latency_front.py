@@ -4,6 +4,7 @@
 
 - "latency": studies/fashion_mnist/lineage.py with budgets of latency, as a device profile predicts it, and with the
   profile's grain.
+- "rounded": the same with budgets of multiply-adds.
 - "multiply-adds": the same with budgets of multiply-adds, and no grain.
 - "uniform": a sweep of one ratio everywhere, by Torch-Pruning.
 - "isomorphic": Torch-Pruning's isomorphic ranking (Fang et al. 2024).
@@ -163,8 +164,15 @@ _BY_LATENCY: dict[str, object] = {
     "measure.latency_backend": "onnxruntime",
     "measure.latency_when": "front",
 }
+_ROUNDED: dict[str, object] = {
+    **_KEPT,
+    "structure.round_to": "device",
+    "measure.latency_rounds": 30,
+    "measure.latency_backend": "onnxruntime",
+}
 METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "latency": functools.partial(_study, _BY_LATENCY),
+    "rounded": functools.partial(_study, _ROUNDED),
     "multiply-adds": functools.partial(_study, _KEPT),
     "uniform": functools.partial(_sweep, "uniform"),
     "isomorphic": functools.partial(_sweep, "isomorphic"),

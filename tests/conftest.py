@@ -22,6 +22,9 @@ MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+# The cache of whoever runs the tests is neither read nor written.
+os.environ["AUTOPRUNE_CACHE_DIR"] = ""
+
 # Collections are rare: with torch in memory, those of Python's default take a tenth of the time.
 gc.set_threshold(50_000, 20, 50)
 

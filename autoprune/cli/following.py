@@ -25,6 +25,7 @@ from autoprune.report.terminal import front_tables, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import QUIET, StudySettings
 from autoprune.sensitivity.scan import plan_scan
+from autoprune.study.device import rounds_by_itself
 from autoprune.study.executors.registry import LOGS
 from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.study import Study
@@ -70,10 +71,13 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
 
 
 def _profile(study: Study, settings: StudySettings) -> str:
-    if not settings.needs_device_profile or study.folder.read_device_profile() is not None:
+    assert study.context is not None
+    alone = not study.records and rounds_by_itself(settings, study.context)
+    if not (settings.needs_device_profile or alone) or study.folder.read_device_profile() is not None:
         return ""
     return (
-        "First the device profile, from the user's cache or measured: cuts of the model are timed for a minute or more."
+        "First the device profile, from the user's cache or measured: cuts of the model are timed for a minute or "
+        "more, to learn which widths are fast here."
     )
 
 

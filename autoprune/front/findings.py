@@ -91,8 +91,8 @@ def slow_widths(front: Front) -> list[tuple[str, bool]]:
             models = f"{len(slower)} of {len(found)} pruned models {'is' if len(slower) == 1 else 'are'}"
             said = (
                 f"{models} slower than dense{where}, at {max(slower):.2f} times its latency: runtimes are slow at some "
-                "widths. structure.round_to=device prunes to widths that this one runs fast, and "
-                "search.cost=latency_ms makes budgets shares of the latency."
+                "widths. structure.round_to=device keeps to widths that are fast, and search.cost=latency_ms makes "
+                "budgets shares of the latency (docs/device_profile.md)."
             )
             lines.append((said, True))
     return lines

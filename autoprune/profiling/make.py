@@ -100,6 +100,15 @@ def make_profile(
     return replace(profile, error=fit.error, rank=fit.rank)
 
 
+def has_staircases(topology: Topology) -> bool:
+    """Return whether some group is wide enough that a profile can find its grain.
+
+    Args:
+        topology: Groups and blocks as a study prunes them.
+    """
+    return any(found.anchors for found in group_classes(LayerTable.of(topology)))
+
+
 class _Maker:
     """Times cuts of the dense model."""
 

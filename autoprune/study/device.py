@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from autoprune.errors import ConfigurationError, error_message, user_code
+import warnings
+
+from autoprune.errors import AutopruneError, AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.measure.latency.backends import backend_of
 from autoprune.profiling.cache import read_cached, write_cached
 from autoprune.profiling.device import this_device
-from autoprune.profiling.make import OnTimed, ProfileRequest, make_profile
+from autoprune.profiling.make import OnTimed, ProfileRequest, has_staircases, make_profile
 from autoprune.records.device_profile import DeviceProfile, structure_of
 from autoprune.records.profile import LatencyProfile
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.allocation.latency_model import LatencyModel, latency_model_of
 from autoprune.search.settings import StudySettings
+from autoprune.search.space.setting_groups import AUTO, LATENCY_COST, SCORED_MODES
 from autoprune.trial.context import TrialContext
+
+#: Shortest time limit of a study, in seconds, that leaves a tenth for a device profile.
+_LONG = 600.0
 
 
 def study_latency(
     context: TrialContext, folder: RunFolder, settings: StudySettings, on_timed: OnTimed | None = None
 ) -> LatencyModel | None:
     """Return the latency model of a study, by the device profile in its folder, which stays the same.
+
+    Where the settings do not ask for a profile, but latency decides, it is made for its grains before the first trial.
+    If that fails, a warning says so, and the study goes on without.
 
     Args:
         context: Context of the trials.
@@ -34,13 +43,44 @@ def study_latency(
     """
     found = folder.read_device_profile()
     is_cut = bool(context.topology.groups or context.topology.blocks)
-    if found is None and settings.needs_device_profile and is_cut:
+    if found is None and is_cut and settings.needs_device_profile:
         found = device_profile(context, settings.measure.timed_profiles[0], on_timed)
         folder.write_device_profile(found)
+    elif found is None and rounds_by_itself(settings, context) and not folder.candidate_names():
+        found = _profile_if_possible(context, settings.measure.timed_profiles[0], on_timed)
+        if found is not None:
+            folder.write_device_profile(found)
     if found is None:
         return None
     found.check(structure_of(context.topology), str(folder.path))
     return latency_model_of(found)
+
+
+def rounds_by_itself(settings: StudySettings, context: TrialContext) -> bool:
+    """Return whether a new study makes a device profile for its grains, although no setting asks for one.
+
+    It does where the latency of the default profile is an objective or limited, and groups are wide enough to have a
+    grain. A short time limit is not spent on it, and nor is a study of the dense model alone.
+
+    Args:
+        settings: Settings of the study.
+        context: Context of its trials.
+    """
+    decides = settings.measure.latency_rounds != 0 and LATENCY_COST in settings.deciding
+    rounded = settings.structure.round_to == AUTO and not {*settings.structure.modes} <= {*SCORED_MODES}
+    long_enough = settings.trials > 1 and (settings.seconds is None or settings.seconds >= _LONG)
+    return decides and rounded and long_enough and has_staircases(context.topology)
+
+
+def _profile_if_possible(
+    context: TrialContext, profile: LatencyProfile, on_timed: OnTimed | None
+) -> DeviceProfile | None:
+    try:
+        return device_profile(context, profile, on_timed)
+    except AutopruneError as error:
+        said = f"Widths are not rounded to what is fast here, as no device profile could be made: {error}"
+        warnings.warn(said, AutopruneWarning, stacklevel=2)
+        return None
 
 
 def store_profile(context: TrialContext, folder: RunFolder, profile: DeviceProfile) -> None:

@@ -100,6 +100,7 @@ settings = autoprune.StudySettings(
     recovery=autoprune.RecoverySettings(steps=5, recalibration=(100,)),
     search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
     measure=autoprune.MeasureSettings(latency_rounds={rounds}, latency_backend="eager"),
+    structure=autoprune.StructureSettings(round_to=1),
 )
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ PRUNING_KINDS = (*GROUP_KINDS, "blocks", "layers", "weights")
 PRUNING_MODES = ("ratio", "count", "threshold", "ranking")
 #: Modes whose widths follow from scores and are not rounded.
 SCORED_MODES = ("threshold", "ranking")
-#: Name that stands for the optimizer that suits the task.
+#: Name that stands for what suits the task: an optimizer, a sampler, the grain of widths.
 AUTO = "auto"
 #: The cost that follows from a device profile.
 LATENCY_COST = "latency_ms"
@@ -73,8 +73,9 @@ class StructureSettings:
         max_ratio: Largest share of a group's channels to prune.
         round_to: Kept channels of a group are all of them or a multiple of this number (8 or 16 suit most hardware);
             where fewer are kept, its half, its quarter and so on. "device" takes for each group the distance between
-            fast widths that the device profile has found, which is made where there is none. Heads of attention are
-            not rounded. Holds for the modes "ratio" and "count".
+            fast widths that the device profile has found, which is made where there is none. "auto" does so in a
+            study that has such a profile, which a new one makes where latency_ms is an objective or limited, and else
+            rounds nothing. Heads of attention are not rounded. Holds for the modes "ratio" and "count".
         tie: Groups that share one width: "none", "stage" (alike and consecutive at one resolution) or "shape".
         modes: How widths are chosen: "ratio" or "count" for each group, "threshold" (prunes channels whose score is
             below a multiple of their group's mean score), "ranking" (one ranking of all channels, pruned from the
@@ -93,7 +94,7 @@ class StructureSettings:
     kinds: Annotated[tuple[str, ...], each(one_of(PRUNING_KINDS))] = GROUP_KINDS
     protect: Annotated[tuple[str, ...], each(NAME, least=0)] = ()
     max_ratio: Annotated[float, INNER_SHARE] = 0.95
-    round_to: Annotated[int | str, either(at_least(1), one_of((DEVICE,)))] = 1
+    round_to: Annotated[int | str, either(at_least(1), one_of((AUTO, DEVICE)))] = AUTO
     tie: Annotated[str, one_of(TIES)] = "none"
     modes: Annotated[tuple[str, ...], each(one_of(PRUNING_MODES))] = ("ratio",)
     threshold: Annotated[tuple[float, float], ordered(POSITIVE)] = (0.2, 1.2)

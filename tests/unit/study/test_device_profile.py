@@ -12,7 +12,7 @@ from torch import nn
 
 import autoprune
 from autoprune.cli import following
-from autoprune.errors import ConfigurationError, StorageError
+from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.front.findings import findings
 from autoprune.front.table import text_table
 from autoprune.measure.latency.backends import backend_of
@@ -22,6 +22,7 @@ from autoprune.profiling.device import this_device
 from autoprune.profiling.make import OnTimed, ProfileRequest
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.measurement import Latency
+from autoprune.records.profile import LatencyProfile
 from autoprune.records.user_cache import CACHE_VARIABLE
 from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.settings import StudySettings
@@ -98,6 +99,67 @@ def test_no_study_makes_a_profile_that_needs_none(tmp_path: Path) -> None:
     assert MADE == []
 
 
+PHONE = LatencyProfile(name="phone", backend="remote", command="phone")
+
+
+def by_default(**changes: object) -> StudySettings:
+    """A study that says nothing of rounding, and whose objectives have a latency."""
+    brief = space(scan=False, steps=0, min_budget=0.5)
+    return settings(**({"trials": 4, "solved_points": 3, "uniform_points": 0, "space": brief} | TIMED | changes))
+
+
+TIMED: dict[str, object] = {"objectives": ("quality", "latency_ms"), "latency_rounds": 1, "latency_backend": "eager"}
+
+
+def test_where_latency_is_an_objective_widths_are_rounded_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = Study.create(flat_task(), by_default(), out=tmp_path / "run")
+    following.show_start(study, tmp_path, study.settings)
+    assert "First the device profile, from the user's cache or measured" in capsys.readouterr().err
+    study.run()
+    assert MADE == ["default"]
+    assert study.context is not None
+    whole = study.context.topology.widths
+    pruned = {(name, width) for record in study.records[1:] for name, width in record.widths.items()}
+    assert all(width % GRAIN == 0 or width in (1, 2, whole[name]) for name, width in pruned)
+    assert any(width < whole[name] for name, width in pruned)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objectives": ("quality", "multiply_adds")},
+        {"seconds": 599.0},
+        {"trials": 1},
+        {"objectives": ("quality", "latency_ms[phone]"), "profiles": (PHONE,)},
+        {"round_to": 1},
+        {"modes": ("threshold",)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_no_profile_is_made_unasked_where_it_does_not_serve(changes: dict[str, object]) -> None:
+    context = TrialContext.of(flat_task())
+    assert device.rounds_by_itself(by_default(), context)
+    assert not device.rounds_by_itself(by_default(**changes), context)
+    assert not device.rounds_by_itself(by_default(), TrialContext.of(image_task())), "no group has 16 channels"
+
+
+def test_a_profile_that_cannot_be_made_unasked_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(request: ProfileRequest, on_timed: OnTimed | None = None) -> DeviceProfile:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(device, "make_profile", fails)
+    study = Study.create(flat_task(), by_default(), out=tmp_path / "run")
+    with pytest.warns(AutopruneWarning, match="no device profile could be made.*no such kernel"):
+        study.run()
+    assert len(study.records) == 4
+    # What has begun without a profile goes on without.
+    monkeypatch.setattr(device, "make_profile", made)
+    Study.open(tmp_path / "run", flat_task()).run(trials=5)
+    assert MADE == []
+
+
 def test_masks_alone_need_no_profile(tmp_path: Path) -> None:
     masked = space(scan=False, steps=0, kinds=("weights",), cost="latency_ms")
     Study.create(flat_task(), settings(trials=2, space=masked), out=tmp_path / "run").run()
@@ -124,7 +186,7 @@ def test_a_profile_from_elsewhere_is_used_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"cost": "latency_ms"}, {"latency_when": "front"}], ids=str)
 def test_where_latency_is_predicted_widths_need_no_grain(change: dict[str, object], tmp_path: Path) -> None:
     study = Study.create(flat_task(), study_of(**change, scan=False), out=tmp_path / "run")
-    assert study.settings.structure.round_to == 1
+    assert study.settings.structure.round_to == "auto"
 
 
 def test_a_ranking_has_no_budget_of_latency() -> None:
