@@ -14,12 +14,11 @@ from autoprune.report.figure import Figure, Properties, json_values
 from autoprune.report.figures.cloud import cloud
 from autoprune.report.figures.parallel import axes_of
 from autoprune.report.figures.trade_off import TradeOff, trade_off
-from autoprune.report.hover import hover_texts
 from autoprune.report.labels import label
 from autoprune.report.theme import SERIES
 
 #: Properties of a trace that the page works out from its columns, or asks for when they are wanted.
-_KNOWN = {"type", "x", "y", "text", "hovertemplate"}
+_KNOWN = {"type", "x", "y", "z", "text", "hovertemplate"}
 #: Most members of fronts with intervals; more hide each other.
 _MOST_INTERVALS = 80
 #: Scale as a client names it -> whether it is logarithmic.
@@ -40,8 +39,8 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         version: State that the runs are in.
 
     Returns:
-        Data and layout of the figure, the names of its "axes" and their "scales", and "view", which changes with them.
-        Points of the plane have no numbers, which the page has in its columns.
+        Data and layout of the figure, the columns along its "axes", the "quantities" that were asked for with their
+        "scales", and "view", which changes with them. Points have no numbers, which the page has in its columns.
     """
     few = sum(len(one.front.members) for one in snapshots) <= _MOST_INTERVALS
     view = replace(_view(snapshots[shown], wanted), intervals=few)
@@ -51,21 +50,19 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
     order = [place for place in range(len(snapshots)) if place != shown] + [shown]
     for place in order:
         one = snapshots[place]
-        if not {view.x, view.y} <= quantities(one.front).keys():
+        if not {*_along(view, third).values()} <= quantities(one.front).keys():
             continue
         figure = one.once(("chart", view, third), lambda one=one: _drawn(one, view, third))  # type: ignore[misc]
         name = "" if len(snapshots) == 1 else printable_line(one.run.name, 40)
-        traces += [_of_run(trace, place, name, own=place == shown) for trace in figure["data"]]
+        own = [_keyed(trace, place) for trace in figure["data"]]
+        traces += own if place == shown else _of_another(own, place, name)
         layout = figure["layout"]
     return {
-        "data": json_values(traces if third else [_lean(trace) for trace in traces]),
+        "data": json_values([_lean(trace) for trace in traces]),
         "layout": json_values(layout),
-        "axes": [
-            _column(view.x, view.split, one=snapshots[shown]),
-            _column(view.y, view.split, one=snapshots[shown]),
-        ],
+        "axes": {axis: _column(name, view.split, snapshots[shown]) for axis, name in _along(view, third).items()},
+        "quantities": {"x": view.x, "y": view.y, "z": third},
         "scales": [_scale(layout, "xaxis"), _scale(layout, "yaxis")],
-        "third": third,
         "view": f"{shown} {third} {layout.get('uirevision')}",
         "version": version,
     }
@@ -125,12 +122,14 @@ def _third(one: Snapshot, view: TradeOff, wanted: Mapping[str, object]) -> str:
 
 def _drawn(one: Snapshot, view: TradeOff, third: str) -> Figure:
     if third:
-        return cloud(one.front, (view.x, third, view.y), view.split, _hovers(one))
+        along = _along(view, third)
+        return cloud(one.front, (along["x"], along["y"], along["z"]), view.split)
     return trade_off(one.front, view)
 
 
-def _hovers(one: Snapshot) -> list[str]:
-    return one.once("hovers", lambda: hover_texts(one.front))
+def _along(view: TradeOff, third: str) -> dict[str, str]:
+    """Name the quantity along each axis of the figure; in space, what is up in the plane is up, too."""
+    return {"x": view.x, "y": third, "z": view.y} if third else {"x": view.x, "y": view.y}
 
 
 def _column(name: str, split: str, one: Snapshot) -> str:
@@ -143,19 +142,24 @@ def _scale(layout: Properties, axis: str) -> str:
     return str(found.get("type", "linear")) if isinstance(found, dict) else "linear"
 
 
-def _of_run(trace: Properties, run: int, name: str, *, own: bool) -> Properties:
-    """Key the points of a trace by run, and draw those of another run than the shown one in the colour of that run."""
-    found = dict(trace)
-    if "customdata" in trace:
-        found["customdata"] = _keys(trace["customdata"], run)
-    if own:
-        return found
-    colour = SERIES[(run + 1) % len(SERIES)]
+def _keyed(trace: Properties, run: int) -> Properties:
+    """Key the points of a trace by run."""
+    return {**trace, "customdata": _keys(trace["customdata"], run)} if "customdata" in trace else trace
+
+
+def _of_another(traces: Sequence[Properties], run: int, name: str) -> list[Properties]:
+    """Draw another run than the shown one in its colour. One entry of the legend shows or hides the whole run."""
+    entry = next((trace for trace in traces if trace.get("mode") == "lines"), next(iter(traces), None))
+    named = {"name": label(name, 40), "legendgroup": f"run {run}", "opacity": 0.6}
+    return [{**_coloured(trace, run), **named, "showlegend": trace is entry} for trace in traces]
+
+
+def _coloured(trace: Properties, run: int) -> Properties:
+    """Draw a trace in the colour of a run."""
+    found, colour = dict(trace), SERIES[(run + 1) % len(SERIES)]
     for part in ("marker", "line", "error_x", "error_y"):
         look = trace.get(part)
         if isinstance(look, dict):
             edge = {"line": {**look["line"], "color": colour}} if isinstance(look.get("line"), dict) else {}
             found[part] = {**look, "color": colour, **edge}
-    # One entry of the legend shows or hides the whole run.
-    named = {"name": label(name, 40), "legendgroup": f"run {run}", "showlegend": trace.get("mode") == "lines"}
-    return {**found, **named, "opacity": 0.6}
+    return found

@@ -96,7 +96,7 @@ def stylesheet() -> str:
     light, dark = (_properties(TOKENS[mode], mode) for mode in ("light", "dark"))
     return "\n".join(
         (
-            f":root {{{light}}}",
+            f":root {{{light} --region: {REGION};}}",
             f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme='light']) {{{dark}}} }}",
             f":root[data-theme='dark'] {{{dark}}}",
             static_text("theme.css"),

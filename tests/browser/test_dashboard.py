@@ -122,7 +122,7 @@ def test_the_legend_hides_an_origin_and_the_slider_of_a_limit_moves_its_field(
 def test_the_picture_of_the_chart_has_what_is_painted(opened: Opened, address: str) -> None:
     page = opened(f"{address}?limit=max_latency_ms:2&pin=0.7")
     page.wait_for_function("board.bold.length < 40")
-    figure = go.Figure(page.evaluate("board.flatFigure()"))
+    figure = go.Figure(page.evaluate("board.wholeFigure()"))
     bold = [trace.customdata[at] for trace in figure.data if trace.customdata for at in trace.selectedpoints]
     assert sorted(bold) == sorted(page.evaluate(EMPHASISED))
     assert sum(len(trace.customdata) for trace in figure.data if trace.customdata) == 40
@@ -230,20 +230,55 @@ HEIGHTS = """() => {
 }"""
 
 
-def test_a_chart_in_space_is_as_high_as_its_place_and_has_the_words_of_plotly_alone(
-    opened: Opened, address: str
+def test_a_chart_in_space_says_what_there_is_to_say_of_a_point_and_a_click_opens_it(
+    opened: Opened, address: str, recorded: Path
+) -> None:
+    page, number = opened(f"{address}?view=3d"), knee(recorded)
+    front = Run.open(recorded).front()
+    page.wait_for_function("Object.keys(board.spotsInSpace()).length === 40")
+    box = page.locator("#plot-front").bounding_box()
+    assert box is not None
+    x, y, _ = page.evaluate("key => board.spotsInSpace()[key]", f"0.{number}")
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.wait_for_selector("#tip.shown")
+    assert page.locator("#tip").inner_text().splitlines() == hover_lines(front, front.get(number))
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_selector(f"#details h2:has-text('Candidate {number}')")
+    page.mouse.move(box["x"] + 200, box["y"] + 300)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 320, box["y"] + 330, steps=4)
+    page.mouse.up()
+    page.wait_for_function("([key, x]) => Math.abs(board.spotsInSpace()[key][0] - x) > 2", arg=[f"0.{number}", x])
+    assert f"open=0.{number}" in page.url, "turning opens nothing"
+
+
+def test_a_selection_in_space_is_painted_and_plotly_draws_nothing_anew(
+    opened: Opened, address: str, recorded: Path
 ) -> None:
     page = opened(f"{address}?view=3d", width=420)
     drawn, place = page.evaluate(HEIGHTS)
     assert drawn == place
-    asked = page.evaluate("""() => {
-      const [asked, fetched] = [[], window.fetch];
-      window.fetch = (...given) => { asked.push(given[0]); return fetched(...given); };
-      document.getElementById("plot-front").emit("plotly_hover", { points: [{ customdata: "0.7" }] });
-      window.fetch = fetched;
-      return asked;
+    page.wait_for_function("board.bold.length === 40")
+    page.evaluate("""() => {
+      window.drawnAnew = 0;
+      for (const name of ["react", "restyle", "update", "newPlot"]) {
+        const own = Plotly[name];
+        Plotly[name] = (...given) => { drawnAnew += 1; return own(...given); };
+      }
     }""")
-    assert asked == []
+    page.evaluate("board.set({ brush: { quality: [0.95, 1] }, pins: ['0.7'] })")
+    wanted = sorted(f"0.{one.number}" for one in Run.open(recorded).records if 0.95 <= one.search.quality <= 1)
+    page.wait_for_function("wanted => JSON.stringify([...board.bold].sort()) === JSON.stringify(wanted)", arg=wanted)
+    assert page.evaluate("drawnAnew") == 0
+    whole = go.Figure(page.evaluate("board.wholeFigure()"))
+    large = [
+        key
+        for trace in whole.data
+        if trace.customdata
+        for key, size in zip(trace.customdata, trace.marker.size, strict=True)
+        if size >= 3
+    ]
+    assert sorted(large) == wanted
 
 
 @pytest.mark.parametrize("width", [420, 1024])

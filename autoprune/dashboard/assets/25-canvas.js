@@ -67,6 +67,19 @@
     return { x: scale(xaxis, false), y: scale(yaxis, true), left: xaxis._offset, top: yaxis._offset, wide: xaxis._length, high: yaxis._length };
   }
 
+  /* Paint one marker of a trace. The pen's place and colours are another's afterwards. */
+  board.stamp = (pen, { symbol, color, size, width, alpha }, x, y) => {
+    const [, kind, open, dot] = /^(.*?)(-open)?(-dot)?$/.exec(symbol || "circle");
+    pen.globalAlpha = alpha;
+    pen.setTransform(pen.scaled, 0, 0, pen.scaled, x * pen.scaled, y * pen.scaled);
+    pen.fillStyle = pen.strokeStyle = color;
+    /* The edge has the colour of the inside: both are one shape, so that a pale one has no darker rim. */
+    pen.lineWidth = width || 1;
+    if (open) pen.stroke(outline(kind, size));
+    else pen.fill(outline(kind, size + width));
+    if (dot) pen.fill(outline("circle", 2.5));
+  };
+
   function paintMarkers(pen, trace, at, strong) {
     const { marker } = trace;
     const edge = marker.line || {};
@@ -75,17 +88,10 @@
     trace.x.forEach((value, place) => {
       const [x, y] = [at.x(value), at.y(trace.y[place])];
       if (value === null || trace.y[place] === null || !seen(x, y)) return;
-      const [, kind, open, dot] = /^(.*?)(-open)?(-dot)?$/.exec(each(marker.symbol, place) || "circle");
       const faded = strong && !strong.has(trace.customdata[place]);
-      pen.globalAlpha = (faded ? board.unselected : each(marker.opacity, place) ?? 1) * (trace.opacity ?? 1);
-      pen.setTransform(pen.scaled, 0, 0, pen.scaled, x * pen.scaled, y * pen.scaled);
-      pen.fillStyle = pen.strokeStyle = each(marker.color, place);
-      /* The edge has the colour of the inside: both are one shape, so that a pale one has no darker rim. */
-      const [size, width] = [each(marker.size, place), each(edge.width, place) || 0];
-      pen.lineWidth = width || 1;
-      if (open) pen.stroke(outline(kind, size));
-      else pen.fill(outline(kind, size + width));
-      if (dot) pen.fill(outline("circle", 2.5));
+      const alpha = (faded ? board.unselected : each(marker.opacity, place) ?? 1) * (trace.opacity ?? 1);
+      const [symbol, color, size, width] = [marker.symbol, marker.color, marker.size, edge.width].map((value) => each(value, place));
+      board.stamp(pen, { symbol, color, size, width: width || 0, alpha }, x, y);
     });
     pen.restore();
   }
@@ -138,13 +144,17 @@
 
   board.area = area;
 
+  /* Pen for the empty canvas of a chart that plotly has drawn, in pixels of the chart; null where there is no place for one. */
+  board.penOf = (place) => {
+    const canvas = canvasOf(place);
+    return canvas && board.pen(canvas, place._fullLayout.width, place._fullLayout.height);
+  };
+
   /* Paint traces and shapes into a chart that plotly has drawn: shapes below the points, points, marks, shapes above.
      Points whose keys are not in `strong` are faded; null for none. */
   board.paint = (place, { traces, marks, shapes, strong }) => {
-    const canvas = canvasOf(place);
-    if (!canvas) return;
-    const { width, height } = place._fullLayout;
-    const pen = board.pen(canvas, width, height);
+    const pen = board.penOf(place);
+    if (!pen) return;
     const at = area(place);
     pen.save();
     pen.beginPath();
@@ -159,7 +169,4 @@
     pen.restore();
     paintMarkers(pen, marks, at, null);
   };
-
-  /* Take the canvas away, as for a chart in space. */
-  board.unpaint = (place) => place.querySelector(".painted")?.remove();
 })();

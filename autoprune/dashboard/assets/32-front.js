@@ -3,8 +3,6 @@
 (() => {
   "use strict";
   const board = window.board;
-  /* Fill of the region within the limits, on light and dark pages. */
-  const REGION = "rgba(18,161,124,0.10)";
   /* On a narrow page the legend is below the chart. */
   const NARROW = 560;
   const BELOW = { orientation: "h", x: 0, xanchor: "left", y: -0.16, yanchor: "top", font: { size: 11 }, entrywidth: 0 };
@@ -12,14 +10,14 @@
 
   /* Traces of the figure with the numbers of the page's columns, and where each candidate is: key -> [trace, place]. */
   function fill(figure) {
-    const [x, y] = (figure.axes || []).map((name) => board.columns.get(name));
+    const columns = Object.entries(figure.axes).map(([axis, name]) => [axis, board.columns.get(name)]);
     const numbers = (column, keys) => keys.map((key) => (column && board.places.has(key) ? column.values[board.places.get(key)] : null));
     figure.traces = figure.data.map((trace) => (trace.customdata && !trace.x
-      ? { ...trace, x: numbers(x, trace.customdata), y: numbers(y, trace.customdata) } : trace));
+      ? { ...trace, ...Object.fromEntries(columns.map(([axis, column]) => [axis, numbers(column, trace.customdata)])) } : trace));
     figure.spots = new Map();
     figure.traces.forEach((trace) => (trace.customdata || []).forEach((key, at) => figure.spots.set(key, [trace, at])));
     const points = figure.traces.filter((trace) => trace.customdata);
-    figure.reach = Object.fromEntries(["x", "y"].map((axis) => {
+    figure.reach = Object.fromEntries(columns.map(([axis]) => {
       const values = points.flatMap((trace) => trace[axis]).filter(Number.isFinite);
       return [axis, values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity])];
     }));
@@ -48,13 +46,13 @@
   /* The region within the limits, with its edges: where a limit is on neither axis, there is none. */
   function limitShapes(figure) {
     const bounds = (board.choice && board.choice.bounds) || {};
-    const ends = ["x", "y"].map((axis, at) => {
+    const ends = ["x", "y"].map((axis) => {
       const [least, most] = figure.reach[axis];
-      const { min, max } = bounds[figure.axes[at]] || {};
+      const { min, max } = bounds[figure.axes[axis]] || {};
       return { axis, least, most, min, max };
     });
     if (ends.every((one) => one.min === undefined && one.max === undefined)) return [];
-    const region = { type: "rect", layer: "below", line: { width: 0 }, fillcolor: REGION };
+    const region = { type: "rect", layer: "below", line: { width: 0 }, fillcolor: board.token("--region") };
     const edges = [];
     for (const { axis, least, most, min, max } of ends) {
       const within = (value) => Math.max(least, Math.min(most, value));
@@ -81,11 +79,11 @@
   const groupOf = (trace, number) => trace.legendgroup || `trace ${number}`;
 
   /* What plotly draws of a trace whose points are painted: its intervals, and one entry of the legend. Plotly finds the point
-     under the pointer without drawing any. */
-  function bare(trace, number) {
-    const own = { type: "scatter", legendgroup: groupOf(trace, number), legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
-    const entry = { ...own, mode: trace.mode, x: [null], y: [null], line: trace.line, marker: first(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
-    if (!trace.customdata) return [given(entry)];
+     under the pointer without drawing any; in space it knows of none. */
+  function bare(trace, number, flat) {
+    const own = { type: flat ? "scatter" : "scatter3d", legendgroup: groupOf(trace, number), legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
+    const entry = { ...own, mode: trace.mode, x: [null], y: [null], ...(flat ? {} : { z: [null] }), line: trace.line, marker: first(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
+    if (!trace.customdata || !flat) return [given(entry)];
     const { x, y, customdata, error_x, error_y } = trace;
     return [given({ ...own, mode: "none", x, y, customdata, error_x, error_y, hoverinfo: "none", showlegend: false }), given(entry)];
   }
@@ -104,14 +102,10 @@
   /* Paint the points and the marks of the state: once, however many changes come before the next frame. */
   let waiting = 0;
   board.paintFront = () => {
-    waiting = waiting || requestAnimationFrame(() => {
-      waiting = 0;
-      if (board.figure && !isFlat(board.figure)) board.drawFront();
-      else paint();
-    });
+    waiting = waiting || requestAnimationFrame(() => { waiting = 0; paint(); });
   };
 
-  /* Whether plotly has drawn the axes of a figure of the plane. */
+  /* Whether plotly has drawn the axes of a figure. */
   const isDrawn = (figure, chart) => Boolean(figure && figure.drawn && chart && chart.dataset.painting === figure.drawn);
 
   function paint() {
@@ -119,7 +113,8 @@
     if (!isDrawn(figure, chart)) return;
     const strong = board.emphasised();
     const traces = shownTraces(figure, chart);
-    board.paint(chart, { traces, marks: marks(figure), shapes: limitShapes(figure), strong });
+    if (isFlat(figure)) board.paint(chart, { traces, marks: marks(figure), shapes: limitShapes(figure), strong });
+    else board.paintSpace(chart, { traces, marks: marks(figure), strong });
     /* Keys of the candidates that are painted in full, for the tests and the benchmark. */
     board.bold = traces.flatMap((trace) => (trace.customdata || []).filter((key) => !strong || strong.has(key)));
   }
@@ -128,21 +123,20 @@
   /* Draw the chart anew. */
   board.drawFront = () => {
     const [figure, chart] = [board.figure, place()];
-    if (!figure || !figure.spots || !chart || !chart.offsetParent) return Promise.resolve();
-    return isFlat(figure) ? drawFlat(figure, chart) : drawSpace(figure, chart);
+    return figure && figure.spots && chart && chart.offsetParent ? drawFigure(figure, chart) : Promise.resolve();
   };
 
   /* The chart has come in sight again, perhaps in another size. */
   board.showChart = () => {
     const [figure, chart] = [board.figure, place()];
-    if (isDrawn(figure, chart) && chart._fullLayout.width === chart.clientWidth) board.paintFront();
+    if (isDrawn(figure, chart) && Math.abs(chart._fullLayout.width - chart.clientWidth) < 1) board.paintFront();
     else board.drawFront();
   };
 
   /* Wait until the browser has shown what is painted, and has nothing else to do. */
   const shown = () => new Promise((done) => requestAnimationFrame(() => requestIdleCallback(done, { timeout: 300 })));
 
-  async function drawFlat(figure, chart) {
+  async function drawFigure(figure, chart) {
     drawing += 1;
     figure.drawn = String(drawing);
     if (chart.dataset.view === figure.view) {
@@ -150,41 +144,37 @@
       chart.dataset.painting = figure.drawn;
       paint();
       await shown();
-      if (figure !== board.figure) return undefined;
-    }
-    const data = figure.traces.flatMap(bare);
-    const layout = { ...figure.layout, dragmode: "select", selections: [], ...legend(chart), uirevision: figure.view };
-    return board.plotly.then(({ Icons }) => board.draw(chart, data, layout, {
-      modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "toImage"],
-      modeBarButtonsToAdd: [{ name: "Download plot as a PNG", icon: Icons.camera, click: board.savePicture }],
-    })).then(() => {
       if (figure !== board.figure) return;
-      Object.assign(chart.dataset, { painting: figure.drawn, view: figure.view });
-      listen(chart, "afterplot", paint);
-      listen(chart, "relayouting", paint);
-      listen(chart, "relayout", paint);
-      paint();
+    }
+    const flat = isFlat(figure);
+    const { Icons } = await board.plotly;
+    const own = flat ? { dragmode: "select", selections: [] } : { dragmode: "orbit", scene: board.sceneAround(figure.layout.scene, figure.reach) };
+    const data = figure.traces.flatMap((trace, number) => bare(trace, number, flat));
+    await board.draw(chart, flat ? data : [...data, board.corners(figure.reach)], { ...figure.layout, ...own, ...legend(chart), uirevision: figure.view }, {
+      modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "toImage", "resetCameraLastSave3d"],
+      modeBarButtonsToAdd: [{ name: "Download plot as a PNG", icon: Icons.camera, click: board.savePicture }],
     });
+    if (figure !== board.figure) return;
+    Object.assign(chart.dataset, { painting: figure.drawn, view: figure.view });
+    ["afterplot", "relayouting", "relayout"].forEach((name) => listen(chart, name, paint));
+    if (!flat) board.watchSpace(chart, { paint, open: pick, tell: board.tellAt });
+    paint();
   }
 
-  /* Points in space are few enough for plotly, or WebGL is there. They cannot be unselected: those without emphasis become small. */
-  function drawSpace(figure, chart) {
-    const strong = board.emphasised();
-    const rings = marks(figure);
-    const data = figure.traces.map((trace) => (trace.customdata && strong ? faded(trace, strong) : trace));
-    if (rings.x.length) data.push({ ...rings, type: "scatter3d", marker: { ...rings.marker, size: rings.marker.size.map((size) => 1.2 * size) } });
-    board.unpaint(chart);
-    Object.assign(chart.dataset, { painting: "", view: figure.view });
-    return board.draw(chart, data, { ...figure.layout, ...legend(chart), dragmode: "orbit", uirevision: figure.view });
+  /* The chart as it is painted, as a figure that plotly draws alone. Points in space cannot be unselected: they become small. */
+  board.wholeFigure = () => (isFlat(board.figure) ? flatFigure() : spaceFigure());
+
+  function spaceFigure() {
+    const { figure } = board;
+    const [chart, strong, rings] = [place(), board.emphasised(), marks(figure)];
+    const faded = (trace) => trace.customdata.map((one, at) => board.each(trace.marker.size, at) / (!strong || strong.has(one) ? 1 : 3));
+    const data = shownTraces(figure, chart).map((trace) => ({ ...trace, type: "scatter3d", marker: { ...trace.marker, size: faded(trace) } }));
+    const { camera } = chart._fullLayout.scene;
+    const scene = { ...board.sceneAround(figure.layout.scene, figure.reach), camera };
+    return { data: [...data, { ...rings, type: "scatter3d" }], layout: { ...figure.layout, scene, template: window.autopruneTheme.template() } };
   }
 
-  function faded(trace, strong) {
-    const size = trace.customdata.map((one, at) => board.each(trace.marker.size, at) / (strong.has(one) ? 1 : 3));
-    return { ...trace, marker: { ...trace.marker, size } };
-  }
-
-  /* The chart as it is painted, as a figure that plotly draws alone. */
-  board.flatFigure = () => {
+  function flatFigure() {
     const figure = board.figure;
     const strong = board.emphasised();
     const chart = place();
@@ -196,19 +186,19 @@
     const { xaxis, yaxis } = chart._fullLayout;
     const ranged = { xaxis: { ...figure.layout.xaxis, range: xaxis.range }, yaxis: { ...figure.layout.yaxis, range: yaxis.range } };
     return { data: [...data, marks(figure)], layout: { ...figure.layout, ...ranged, shapes, template: window.autopruneTheme.template() } };
-  };
+  }
 
   board.savePicture = () => {
     const { width, height } = place()._fullLayout;
-    return window.Plotly.downloadImage(board.flatFigure(), { format: "png", width, height, scale: 2, filename: "front" });
+    return window.Plotly.downloadImage(board.wholeFigure(), { format: "png", width, height, scale: 2, filename: "front" });
   };
 
   /* Point at a candidate in the chart, as an active row of the table does. */
   board.point = (key) => { pointed = key; board.paintFront(); };
 
   function brushed(event) {
-    if (!event || !event.range || !board.figure.axes) return;
-    const [x, y] = board.figure.axes;
+    if (!event || !event.range || !isFlat(board.figure)) return;
+    const { x, y } = board.figure.axes;
     const ends = (range) => [Math.min(...range), Math.max(...range)].map((value) => Number(value.toPrecision(6)));
     board.set({ brush: { ...board.state.brush, [x]: ends(event.range.x), [y]: ends(event.range.y) } });
     window.Plotly.relayout(place(), { selections: [] });
@@ -216,9 +206,11 @@
 
   function clicked(event) {
     const point = event.points.find((one) => one.customdata !== undefined);
-    if (!point) return;
-    const key = point.customdata;
-    if (event.event && (event.event.shiftKey || event.event.ctrlKey || event.event.metaKey)) board.pin(key);
+    if (point) pick(point.customdata, event.event);
+  }
+
+  function pick(key, event) {
+    if (event && (event.shiftKey || event.ctrlKey || event.metaKey)) board.pin(key);
     else board.set({ open: key });
   }
 
@@ -242,8 +234,7 @@
       const chart = place();
       if (!chart.on) return;
       listen(chart, "click", clicked);
-      /* Plotly itself says what there is to say of a point in space. */
-      listen(chart, "hover", (event) => board.tell(isFlat(board.figure) ? event : null));
+      listen(chart, "hover", board.tell);
       listen(chart, "unhover", () => board.tell(null));
       listen(chart, "selected", brushed);
       listen(chart, "deselect", board.clearBrush);

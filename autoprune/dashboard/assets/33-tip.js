@@ -24,25 +24,31 @@
     return known.get(name);
   }
 
-  function put(tip, chart, { x, y }) {
-    const around = chart.getBoundingClientRect();
-    const at = board.area(chart);
-    const [left, top] = [around.left + at.x(x), around.top + at.y(y)];
+  function put(tip, [x, y]) {
+    const around = document.getElementById("plot-front").getBoundingClientRect();
+    const [left, top] = [around.left + x, around.top + y];
     const fits = left + APART + tip.offsetWidth < window.innerWidth - 8;
     tip.style.left = `${Math.max(8, fits ? left + APART : left - APART - tip.offsetWidth)}px`;
     tip.style.top = `${Math.max(8, Math.min(top - tip.offsetHeight / 2, window.innerHeight - tip.offsetHeight - 8))}px`;
   }
 
   /* Show the box of the candidate that plotly's event points at; null hides it. */
-  board.tell = async (event) => {
+  board.tell = (event) => {
     const point = event && event.points.find((one) => one.customdata !== undefined);
-    asked = point ? point.customdata : "";
-    if (!point) return void box().classList.remove("shown");
-    const found = await lines(asked);
-    if (asked !== point.customdata || !found.length) return;
+    const at = point && board.area(document.getElementById("plot-front"));
+    return point ? board.tellAt(point.customdata, [at.x(point.x), at.y(point.y)]) : board.tellAt("");
+  };
+
+  /* Show the box of a candidate beside a place of the chart, in pixels; "" hides it. */
+  board.tellAt = async (key, spot) => {
+    if (key && key === asked) return;
+    asked = key;
+    if (!key) return void box().classList.remove("shown");
+    const found = await lines(key);
+    if (asked !== key || !found.length) return;
     const tip = box();
     tip.replaceChildren(...found.map((line) => board.element("div", {}, line)));
-    put(tip, document.getElementById("plot-front"), point);
+    put(tip, spot);
     tip.classList.add("shown");
   };
 })();

@@ -3,14 +3,12 @@
   "use strict";
   const board = window.board;
   const { element } = board;
-  const figureAxes = () => (board.figure && board.figure.axes) || ["", ""];
   const shownValue = (name) => {
     const value = board.state[name];
     if (value !== "" && value !== undefined) return String(value);
     const figure = board.figure;
     if (!figure) return "";
-    return { z: figure.third, x: figureAxes()[0].split("@")[0], y: figureAxes()[1].split("@")[0], xs: figure.scales && figure.scales[0],
-      ys: figure.scales && figure.scales[1] }[name] || "";
+    return { ...figure.quantities, xs: figure.scales[0], ys: figure.scales[1] }[name] || "";
   };
 
   /* ---- tabs ---- */
@@ -142,7 +140,9 @@
       button.setAttribute("aria-pressed", String(button.dataset.value === shownValue(button.dataset.set))));
     document.querySelectorAll("[data-act=pin]").forEach((button) =>
       button.setAttribute("aria-pressed", String(board.state.pins.includes(button.dataset.key))));
-    document.getElementById("set-z")?.parentElement.toggleAttribute("hidden", board.state.view !== "3d");
+    const space = board.state.view === "3d";
+    document.getElementById("set-z")?.parentElement.toggleAttribute("hidden", !space);
+    ["xs", "ys"].forEach((name) => document.querySelector(`[data-set=${name}]`)?.parentElement.toggleAttribute("hidden", space));
     document.getElementById("csv")?.setAttribute("href", `download/${board.state.run}/candidates.csv`);
     const clear = document.getElementById("clear");
     if (clear) clear.disabled = !Object.keys(board.state.brush).length;

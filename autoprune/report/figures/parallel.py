@@ -98,7 +98,8 @@ def _axis(front: Front, quantity: Quantity, values: np.ndarray) -> Properties:
     low, high = float(shown.min()), float(shown.max())
     if high <= low:
         low, high = low - 0.5, high + 0.5
-    found["tickformat"] = "" if quantity.is_cost else ".3~f"
+    if not quantity.is_cost:
+        found["tickformat"] = ".3~f"
     found["range"] = [high, low] if quantity.better == "lower" else [low, high]
     if _is_log(quantity, values):
         ticks = [low + (high - low) * part / (_TICKS - 1) for part in range(_TICKS)]

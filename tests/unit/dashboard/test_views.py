@@ -70,10 +70,15 @@ def test_the_chart_keys_its_points_by_run(runs: LiveRuns) -> None:
     assert isinstance(figure, dict)
     keys = [key for trace in figure["data"] for key in trace.get("customdata", ())]
     assert sorted(keys) == sorted(table_data(runs.snapshots(), "1")["key"])  # type: ignore[call-overload]
-    assert (figure["axes"], figure["scales"]) == (["multiply_adds", "recall"], ["linear", "linear"])
+    assert (figure["axes"], figure["scales"]) == ({"x": "multiply_adds", "y": "recall"}, ["linear", "linear"])
     third = front_chart(runs.snapshots(), 1, {"view": "3d", "z": "no such quantity"}, "1")
     assert isinstance(third, dict)
-    assert third["third"] == "size_bytes"
+    assert third["quantities"]["z"] == "size_bytes"
+    assert third["axes"] == {"x": "latency_ms", "y": "size_bytes", "z": "quality"}
+    keys = [key for trace in third["data"] for key in trace["customdata"]]
+    assert sorted(keys) == sorted(table_data(runs.snapshots(), "1")["key"])  # type: ignore[call-overload]
+    assert not any({"x", "y", "z", "text"} & trace.keys() for trace in third["data"]), "the page has the numbers"
+    assert [trace["name"] for trace in third["data"] if trace.get("showlegend")] == ["digits"], "the other run, once"
     json.dumps([figure, third], allow_nan=False)
 
 
@@ -81,7 +86,7 @@ def test_the_chart_keys_its_points_by_run(runs: LiveRuns) -> None:
 def test_the_chart_of_any_wish_is_a_chart(runs: LiveRuns, wanted: dict[str, object]) -> None:
     figure = front_chart(runs.snapshots(), 0, wanted, "1")
     assert isinstance(figure, dict)
-    assert figure["axes"] == ["latency_ms", "quality"]
+    assert figure["axes"] == {"x": "latency_ms", "y": "quality"}
 
 
 def test_lines_are_keyed_and_their_axes_named(runs: LiveRuns) -> None:
