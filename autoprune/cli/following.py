@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 
 from autoprune.display import printable_line
 from autoprune.errors import SelectionError
+from autoprune.front.advice import other_choices
 from autoprune.front.findings import limit_findings, slow_widths
 from autoprune.front.front import Front
 from autoprune.front.run_state import duration_text, mean_trial_seconds
@@ -324,12 +325,15 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
     limits = limits_to_suggest(front)
     usual = "" if front.problem.limits.given else "".join(f" --limit {a}={b:g}" for a, b in limits.given.items())
-    console.print("Choose: ", f"autoprune choose {named}{usual}", sep="")
     try:
         choice = front.choice(limits)
     except SelectionError as error:
         console.print(str(error), style="yellow")
+        for other in other_choices(front, limits):
+            console.print(other.sentence)
+            console.print("Choose: ", f"autoprune choose {named} {other.options}", sep="")
         return
+    console.print("Choose: ", f"autoprune choose {named}{usual}", sep="")
     if choice.record.origin == "dense" and choice.nearest is None:
         console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
     for line in choice.remarks:

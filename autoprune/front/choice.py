@@ -212,7 +212,7 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
         return error_message("the front", "hold a candidate", "none", "Run the study first.")
     for name in (by, *check.absolute()):
         if not np.isfinite(numbers.shown(name)[every]).any():
-            remedy = check.problem.objective(name).setting
+            remedy = check.problem.unmeasured.get(name) or check.problem.objective(name).setting
             return error_message(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
     nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
     itself = check.dense is None or nearest is check.dense

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autoprune.codec import Format, from_plain, stored
@@ -14,6 +14,7 @@ from autoprune.records.ending import Ending
 from autoprune.records.failure import Failure
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
+from autoprune.records.objectives import ENERGY
 from autoprune.records.problem import Problem
 from autoprune.records.profile import LatencyProfile
 from autoprune.records.run_folder import STUDY, RunFolder
@@ -23,10 +24,11 @@ from autoprune.records.work import Work
 
 @stored(Format(what="the settings of measurements", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _WantedProfiles:
-    """Part of the stored settings that names the latency profiles."""
+class _WantedMeasurements:
+    """Part of the stored settings that says what is measured."""
 
     profiles: tuple[LatencyProfile, ...] = ()
+    energy: bool = False
 
 
 @stored(Format(what="settings of a study", optional=("limits", "measure")))
@@ -36,7 +38,7 @@ class _Wanted:
 
     objectives: tuple[str, ...]
     limits: Limits = field(default_factory=Limits)
-    measure: _WantedProfiles = field(default_factory=_WantedProfiles)
+    measure: _WantedMeasurements = field(default_factory=_WantedMeasurements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,13 @@ class Run:
         """Objectives, limits and metrics of the study."""
         manifest = self.manifest
         wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
-        return manifest.problem(wanted.objectives, wanted.limits, [one.name for one in wanted.measure.profiles])
+        found = manifest.problem(wanted.objectives, wanted.limits, [one.name for one in wanted.measure.profiles])
+        return replace(found, unmeasured={ENERGY: self._why_no_energy()}) if wanted.measure.energy else found
+
+    def _why_no_energy(self) -> str:
+        ending = self.ending
+        why = ending.energy_lacks if ending is not None and ending.energy_lacks else "`autoprune run` says why."
+        return f"measure.energy=true was set, but the machine showed no counter of energy: {why}"
 
     def front(self, before: Front | None = None) -> Front:
         """Find the non-dominated candidates.

@@ -21,7 +21,7 @@ _WHY: Mapping[str, str] = {
 }
 
 
-@stored(Format(what="why a run ended", version=1))
+@stored(Format(what="why a run ended", version=1, optional=("energy_lacks",)))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """Reason why a run ended.
@@ -32,12 +32,15 @@ class Ending:
         done: Finished candidates.
         target: Candidates to reach.
         detail: Value that completes the sentence of the reason.
+        energy_lacks: Why the energy that was asked for could not be read, in sentences; "" where it could, or nobody
+            asked.
     """
 
     reason: str
     done: int
     target: int
     detail: str = ""
+    energy_lacks: str = ""
 
     def __post_init__(self) -> None:
         if self.reason not in _WHY:

@@ -325,7 +325,8 @@ def timed_cost(profile: str = DEFAULT_PROFILE) -> Objective:
         form=".3f",
         compared=compared,
         is_latency=True,
-        setting="measure.latency_rounds says how often; 0 leaves it out.",
+        setting="measure.latency_rounds says how often; 0 leaves it out. "
+        "Beside further profiles, latency_ms itself is measured where it is an objective, limited or predicted.",
     )
 
 

@@ -31,6 +31,7 @@ class Problem:
         metrics: Every metric of the task -> whether higher is better; None where that is unknown. Such a metric can be
             limited and shown, and be no objective.
         profiles: Names of the latency profiles beside the default one.
+        unmeasured: Name of a cost that was asked for and could not be measured -> why, in sentences.
 
     Raises:
         UnknownNameError: The task has no such objective or limit.
@@ -54,6 +55,7 @@ class Problem:
     limits: Limits = field(default_factory=Limits)
     metrics: Mapping[str, bool | None] = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
+    unmeasured: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         metrics = {**self.metrics, self.metric: self.higher_is_better}

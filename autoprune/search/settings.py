@@ -74,7 +74,8 @@ class MeasureSettings:
             candidate, whatever is set here.
         threads: Torch threads of the process, and threads of the backend.
         profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;
-            `--latency-profile` of `run`.
+            `--latency-profile` of `run`. `latency_ms` is then measured only if it is an objective, limited or
+            predicted.
 
     Example:
         >>> MeasureSettings(profiles=(LatencyProfile(name="batch32", batch_size=32),)).profile_names

@@ -7,9 +7,11 @@ from dataclasses import replace
 from autoprune.errors import ConfigurationError, error_message, user_code
 from autoprune.measure.latency.timing import Timing
 from autoprune.plan.maskable import maskable
+from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.run_folder import TOPOLOGY, RunFolder
 from autoprune.recovery.teacher import Teacher
 from autoprune.search.settings import MeasureSettings, StudySettings
+from autoprune.search.space.setting_groups import LATENCY_COST
 from autoprune.structure.topology import Topology
 from autoprune.study.identity import weights_fingerprint
 from autoprune.study.preflight import absent_kind_reason
@@ -41,7 +43,7 @@ def make_context(task: Task, settings: StudySettings) -> TrialContext:
             timing=_timing(settings.measure),
             judged=settings.deciding,
         )
-        context = replace(context, energy=_energy(settings))
+        context = replace(context, energy=_energy(settings), untimed=_untimed(settings))
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
         why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
@@ -81,8 +83,15 @@ def stored_context(task: Task, settings: StudySettings, folder: RunFolder) -> Tr
         profiles=settings.measure.timed_profiles,
         timing=_timing(settings.measure),
         energy=_energy(settings),
+        untimed=_untimed(settings),
         judged=judged_metrics(prepared, settings.deciding),
     )
+
+
+def _untimed(settings: StudySettings) -> tuple[str, ...]:
+    """Name the default profile where others are given, and nothing asks for its latency."""
+    asked = LATENCY_COST in settings.deciding or settings.needs_device_profile
+    return () if asked or not settings.measure.profiles else (DEFAULT_PROFILE,)
 
 
 def _energy(settings: StudySettings) -> EnergyUse | None:

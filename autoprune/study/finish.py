@@ -100,22 +100,22 @@ def measure_doubtful_latencies(
         records: All finished candidates; measured ones are replaced in place.
         follow: Called with (done, total) candidates.
     """
-    wanted = [place for place, record in enumerate(records) if record.selectable and _in_doubt(record)]
+    wanted = [place for place, record in enumerate(records) if record.selectable and _in_doubt(context, record)]
     busy = 0
     for count, place in enumerate(wanted):
         follow(count, len(wanted))
         record = records[place]
         records[place] = _replaced(folder, record, measured_latencies(context, record))
-        busy = busy + 1 if _in_doubt(records[place]) else 0
+        busy = busy + 1 if _in_doubt(context, records[place]) else 0
         if busy == BUSY:
             break
     if wanted:
         follow(len(wanted), len(wanted))
 
 
-def _in_doubt(record: CandidateRecord) -> bool:
-    found = record.search
-    return any(not one.trusted for one in (*found.latencies.values(), found.energy) if one is not None)
+def _in_doubt(context: TrialContext, record: CandidateRecord) -> bool:
+    latencies = [one for name, one in record.search.latencies.items() if name not in context.untimed]
+    return any(not one.trusted for one in (*latencies, record.search.energy) if one is not None)
 
 
 def measure_tests(

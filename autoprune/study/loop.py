@@ -221,7 +221,13 @@ class Loop:
         return Front.of(self._records, self._setup.problem)
 
     def _ending(self, reason: str, detail: str) -> Ending:
-        return Ending(reason=reason, done=len(self._records), target=self._settings.trials, detail=detail)
+        return Ending(
+            reason=reason,
+            done=len(self._records),
+            target=self._settings.trials,
+            detail=detail,
+            energy_lacks=self._context.costs.energy_lacks,
+        )
 
     def _detail(self, reason: str) -> str:
         """Return the value that completes the sentence of an ending."""

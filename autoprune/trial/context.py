@@ -38,6 +38,7 @@ class TrialContext:
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
         energy: How energy is measured where it can be read; None leaves it out.
+        untimed: Names of profiles in which no latency is measured, as nothing asks for it.
         judged: Names of the further metrics whose noise is needed, as they are objectives or limited.
         costs: Costs of pruned models.
 
@@ -65,11 +66,19 @@ class TrialContext:
     profiles: tuple[LatencyProfile, ...] = (_DEFAULT,)
     timing: Timing | None = None
     energy: EnergyUse | None = None
+    untimed: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
     costs: CostOracle = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        oracle = CostOracle(self.task, self.topology, profiles=self.profiles, timing=self.timing, energy=self.energy)
+        oracle = CostOracle(
+            self.task,
+            self.topology,
+            profiles=self.profiles,
+            timing=self.timing,
+            energy=self.energy,
+            untimed=self.untimed,
+        )
         object.__setattr__(self, "costs", oracle)
 
     @classmethod

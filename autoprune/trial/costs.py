@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -70,6 +70,7 @@ class CostOracle:
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
         energy: How energy is measured, in the default profile; None leaves it out.
+        untimed: Names of profiles in which no latency is measured.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class CostOracle:
         profiles: Sequence[LatencyProfile],
         timing: Timing | None,
         energy: EnergyUse | None = None,
+        untimed: Collection[str] = (),
     ) -> None:
         self._task, self._topology = task, topology
         self._profiles, self._timing = tuple(profiles), timing
+        self._timed_profiles = tuple(one for one in profiles if one.name not in untimed and timing is not None)
         self._comparers: dict[str, LatencyComparer] = {}
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
@@ -114,7 +117,7 @@ class CostOracle:
         """
         if self._energy is not None and energy is not None:
             self._energy.refer_to(energy)
-        for profile in self._profiles if self._timing is not None else ():
+        for profile in self._timed_profiles:
             if profile.name in dense:
                 self._comparer(profile).refer_to(dense[profile.name])
 
@@ -125,7 +128,7 @@ class CostOracle:
             ConfigurationError: The dense model does not run under some profile; all of them are named.
         """
         faults = []
-        called = self._profiles if self._timing is not None else self._profiles[:1] if self.measures_energy else ()
+        called = dict.fromkeys((*(self._profiles[:1] if self.measures_energy else ()), *self._timed_profiles))
         for profile in called:
             try:
                 self._comparer(profile).check()
@@ -218,12 +221,12 @@ class CostOracle:
         Returns:
             Name of the profile -> latency; empty where latency is left out.
         """
-        if self._timing is None:
+        if not self._timed_profiles:
             return {}
         key, found = self._architecture(kept), {}
         is_dense = key == self._architecture(KeptChannels.whole(self._topology))
         predictors = {} if measured or is_dense else self._predictors
-        for profile in self._profiles:
+        for profile in self._timed_profiles:
             known = self._timed.get((key, profile.name))
             if known is None and profile.name in predictors:
                 found[profile.name] = predictors[profile.name].predict(kept.widths, kept.dropped)
@@ -268,14 +271,14 @@ class CostOracle:
         Returns:
             The effect of the masks alone; None where latency, or this effect, is left out.
         """
-        if self._timing is None or self._only_predicts:
+        if not self._timed_profiles or self._only_predicts:
             return None
         filled = clone_with(model)
         for name, parameter in filled.named_parameters():
             if name in maskable(self._topology):
                 # Latency does not depend on the values, unless they are zero or denormal.
                 parameter.masked_fill_(parameter == 0, 0.01)
-        comparer = LatencyComparer(filled, self._task.example_inputs, self._profiles[0], self._timing)
+        comparer = LatencyComparer(filled, self._task.example_inputs, self._timed_profiles[0], self._timing)
         with self._alone():
             return comparer.compare(model)
 

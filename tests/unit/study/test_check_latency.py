@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 import autoprune
 from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
+from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.profile import LatencyProfile
 from autoprune.records.run_folder import DEVICE_PROFILE, LATENCIES, RunFolder
@@ -93,3 +95,31 @@ def test_a_device_profile_that_cannot_be_read_says_what_to_do(tmp_path: Path) ->
     (tmp_path / DEVICE_PROFILE).write_text('{"structure": ')
     with pytest.raises(StorageError, match=r"device_profile\.json.* Run `autoprune doctor "):
         RunFolder(tmp_path).read_device_profile()
+
+
+@pytest.mark.parametrize(
+    ("changes", "timed"),
+    [
+        ({"objectives": ("quality", "latency_ms[b2]")}, {"b2"}),
+        ({"objectives": ("quality", "latency_ms", "latency_ms[b2]")}, {"default", "b2"}),
+        (
+            {"objectives": ("quality", "size_bytes"), "limits": Limits(max_latency_share=0.9)},
+            {"default", "b2"},
+        ),
+    ],
+)
+def test_the_default_profile_is_timed_beside_others_only_where_something_asks_for_it(
+    tmp_path: Path, changes: dict[str, object], timed: set[str]
+) -> None:
+    profiles = (LatencyProfile(name="b2", backend="eager", batch_size=2),)
+    chosen = settings(trials=1, latency_rounds=1, latency_backend="eager", profiles=profiles, **changes)
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
+    front = study.run()
+    assert set(front.records[0].search.latencies) == timed
+    assert math.isnan(front.value(front.records[0], "latency_ms")) == ("default" not in timed)
+
+
+def test_without_further_profiles_the_default_one_is_always_timed(tmp_path: Path) -> None:
+    chosen = settings(trials=1, latency_rounds=1, latency_backend="eager", objectives=("quality", "size_bytes"))
+    front = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run").run()
+    assert set(front.records[0].search.latencies) == {"default"}

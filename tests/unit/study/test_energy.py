@@ -184,7 +184,13 @@ def test_a_column_without_a_counter_is_left_out_with_one_sentence(
     assert [one.search.energy for one in front.records] == [None, None]
     told = CliRunner().invoke(app, ["choose", str(tmp_path / "run"), "--by", "energy_mj"])
     assert told.exit_code != 0
-    assert "measure.energy=true measures it where the machine has a counter" in " ".join(told.output.split())
+    said = " ".join(told.output.split())
+    assert "measure.energy=true was set, but the machine showed no counter of energy: " in said
+    assert "absent has no processor package" in said
+    plain = autoprune.Study.create(flat_task(), chosen(trials=1), out=tmp_path / "plain")
+    plain.run()
+    asked = CliRunner().invoke(app, ["choose", str(tmp_path / "plain"), "--by", "energy_mj"])
+    assert "measure.energy=true measures it where the machine has a counter" in " ".join(asked.output.split())
 
     # With a counter, the same command measures what the front lacks.
     monkeypatch.setattr(rapl, "POWERCAP", machine.root)
