@@ -60,4 +60,4 @@ def fit_to_ancestor(state: SearchState, plan: ResolvedPlan, origin: Origin) -> R
     model = state.model
     least = lineage.least_left(plan, model.topology, slack)
     near = state.known.widths.leaving(plan.widths, plan.dropped, least)
-    return lineage.shrink_to_ancestor(near, plan, model.topology, slack, model.has_weights)
+    return lineage.shrink_to_ancestor(near, plan, model.topology, least, model.has_weights)

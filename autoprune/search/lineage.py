@@ -28,8 +28,8 @@ def choose_parent(
     Returns:
         The parent; None if no candidate contains the plan, not even dense.
     """
-    fitting = [record for record in records if _recovered(record) and _contains(record, plan) and _holds(record, plan)]
-    fitting.sort(key=lambda record: (record.search.multiply_adds, -record.number))
+    cheapest = sorted(records, key=lambda record: (record.search.multiply_adds, -record.number))
+    fitting = (one for one in cheapest if _recovered(one) and _contains(one, plan) and _holds(one, plan))
     return next((record for record in fitting if has_weights(record.number)), None)
 
 
@@ -40,14 +40,14 @@ def is_allowed(record: CandidateRecord, origin: Origin) -> bool:
         record: Finished candidate.
         origin: Origin of the trial.
     """
-    return record.origin.is_baseline or not origin.is_baseline
+    return not origin.is_baseline or record.origin.is_baseline
 
 
 def shrink_to_ancestor(
     records: Sequence[CandidateRecord],
     plan: ResolvedPlan,
     topology: Topology,
-    slack: float,
+    least: float,
     has_weights: Callable[[int], bool] = lambda _: True,
 ) -> ResolvedPlan:
     """Shrink the plan to fit the smallest finished candidate that almost contains it.
@@ -59,17 +59,17 @@ def shrink_to_ancestor(
         records: Finished candidates.
         plan: Plan to shrink.
         topology: Structure of the dense model.
-        slack: Share of the plan's multiply-adds that it may lose, in [0, 1).
+        least: Multiply-adds that have to be left of it, see `least_left`.
         has_weights: Number of a candidate -> whether its weights are stored.
 
     Returns:
-        The plan, unchanged if a candidate contains it already or none is within `slack`.
+        The plan, unchanged if a candidate contains it already or none leaves enough of it.
     """
-    least = least_left(plan, topology, slack)
     large = [record for record in records if record.search.multiply_adds >= least]
-    fitting = [record for record in large if _recovered(record) and _holds(record, plan)]
-    fitting.sort(key=lambda record: record.search.multiply_adds)
-    for record in fitting:
+    large.sort(key=lambda record: record.search.multiply_adds)
+    for record in large:
+        if not (_recovered(record) and _holds(record, plan)):
+            continue
         fewer = {name: min(width, record.widths[name]) for name, width in plan.widths.items()}
         if topology.cost(fewer, plan.dropped).multiply_adds < least or not has_weights(record.number):
             continue

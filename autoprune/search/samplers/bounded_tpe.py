@@ -29,6 +29,15 @@ class BoundedTPESampler(TPESampler):
     """
 
     _excerpt: tuple[int, Study] | None = None
+    _read: FinishedLosses | None = None
+
+    def go_on(self, before: BoundedTPESampler) -> None:
+        """Take over what an earlier sampler of the same study read of its trials.
+
+        Args:
+            before: Sampler of the last ask.
+        """
+        self._read = before._read
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters of the trials that are seen.
@@ -76,7 +85,8 @@ class BoundedTPESampler(TPESampler):
         """Return the study with the trials that are seen, the same one for all parameters of a trial."""
         if self._excerpt is None or self._excerpt[0] != trial.number:
             finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            seen = study if len(finished) <= SEEN else _Excerpt(study, _choose(study, finished))
+            self._read = self._read or FinishedLosses(len(study.directions))
+            seen = study if len(finished) <= SEEN else _Excerpt(study, _choose(study, finished, self._read))
             self._excerpt = trial.number, seen
         return self._excerpt[1]
 
@@ -96,15 +106,51 @@ class _Excerpt(Study):
         return [trial for trial in self._shown if states is None or trial.state in states]
 
 
-def _choose(study: Study, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+class FinishedLosses:
+    """Losses and violated constraints of finished trials, each read once.
+
+    Args:
+        objectives: Number of objectives.
+    """
+
+    def __init__(self, objectives: int) -> None:
+        self._trials: list[FrozenTrial | None] = []  # by number, as they were read
+        self._rows = np.zeros((0, objectives + 1))
+
+    def read(self, study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:
+        """Return numbers of trials.
+
+        Args:
+            study: Their study.
+            trials: Finished trials in the order of their numbers.
+
+        Returns:
+            The losses of each objective, minimised, and the violation, float [trials, objectives + 1].
+        """
+        more = trials[-1].number + 1 - len(self._trials) if trials else 0
+        if more > 0:
+            self._trials += [None] * more
+            self._rows = np.concatenate([self._rows, np.zeros((more, self._rows.shape[1]))])
+        new = [trial for trial in trials if self._trials[trial.number] is not trial]
+        if new:
+            numbers = [trial.number for trial in new]
+            self._rows[numbers] = np.column_stack([losses_of(study, new), violations_of(new)])
+            for trial in new:
+                self._trials[trial.number] = trial
+        return np.asarray(self._rows[[trial.number for trial in trials]])
+
+
+def _choose(study: Study, finished: Sequence[FrozenTrial], known: FinishedLosses) -> list[FrozenTrial]:
     """Return the trials that are seen."""
-    numbers = np.arange(len(finished))
-    feasible = np.flatnonzero(violations_of(finished) <= 0)
-    ranks = np.full(len(finished), np.iinfo(np.int64).max)
-    if len(feasible):
-        ranks[feasible] = moocore.pareto_rank(
-            finite(losses_of(study, [finished[place] for place in feasible.tolist()]))
-        )
-    best = np.lexsort((-numbers, ranks))[:BEST]
-    rest = np.setdiff1d(numbers, best)[-(SEEN - len(best)) :]
+    rows = known.read(study, finished)
+    left, best = np.flatnonzero(rows[:, -1] <= 0), np.zeros(0, dtype=np.int64)
+    losses = finite(rows[left, :-1])
+    while len(left) and len(best) < BEST:
+        layer = moocore.is_nondominated(losses, keep_weakly=True)
+        best = np.append(best, left[layer][::-1][: BEST - len(best)])
+        left, losses = left[~layer], losses[~layer]
+    others = np.setdiff1d(np.arange(len(finished)), best, assume_unique=True)
+    more = BEST - len(best)  # of the infeasible ones where too few are feasible
+    best, others = np.append(best, others[len(others) - more :]), others[: len(others) - more]
+    rest = others[-(SEEN - len(best)) :]
     return [finished[place] for place in np.sort(np.concatenate([best, rest])).tolist()]

@@ -170,9 +170,16 @@ def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSa
 
 
 def _keep_space(fresh: BaseSampler, before: BaseSampler | None) -> None:
-    """Let a genetic sampler go on with the parameters that all trials had at the last ask; only new trials are read."""
+    """Let a sampler go on with what the one of the last ask read of the trials, so that only new ones are read.
+
+    For TPE that are their losses, for a genetic sampler the parameters that all of them had.
+    """
     from optuna.samplers import NSGAIIISampler, NSGAIISampler
 
+    from autoprune.search.samplers.bounded_tpe import BoundedTPESampler
+
+    if fresh is not before and isinstance(fresh, BoundedTPESampler) and isinstance(before, BoundedTPESampler):
+        fresh.go_on(before)
     for kind in (NSGAIISampler, NSGAIIISampler):
         if fresh is not before and isinstance(fresh, kind) and isinstance(before, kind):
             fresh._search_space = before._search_space

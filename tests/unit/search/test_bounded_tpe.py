@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import moocore
 import numpy as np
 import optuna
 import pytest
@@ -92,3 +93,32 @@ def test_trials_that_are_all_infeasible_are_seen(monkeypatch: pytest.MonkeyPatch
             create_trial(params=values, distributions=SPACE, values=[number, -number], constraints=constraints)
         )
     assert set(proposed(study, BoundedTPESampler)) == set(SPACE)
+
+
+def test_while_a_study_grows_the_same_trials_are_seen_as_by_a_new_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best are those of the first layers; a trial that was read is read again where another one has its number."""
+    monkeypatch.setattr(bounded_tpe, "SEEN", 40)
+    monkeypatch.setattr(bounded_tpe, "BEST", 25)
+    rng, known = np.random.default_rng(0), bounded_tpe.FinishedLosses(2)
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    trials, seldom = list[FrozenTrial](), 0
+    for number in rng.permutation(150).tolist():
+        violation = float(rng.random() < 0.7)
+        made = create_trial(values=rng.integers(0, 9, 2).astype(float).tolist(), constraints={"a": violation})
+        made.number = number
+        trials = sorted([*trials, made], key=lambda trial: trial.number)
+        losses = np.array([[trial.values[0], -trial.values[1]] for trial in trials])
+        feasible = np.array([trial.constraints["a"] <= 0 for trial in trials])
+        ranks = np.full(len(trials), 10**6)
+        ranks[feasible] = moocore.pareto_rank(losses[feasible]) if feasible.any() else []
+        numbers = np.arange(len(trials))
+        best = np.lexsort((-numbers, ranks))[:25].tolist()
+        rest = [place for place in numbers.tolist() if place not in best][-(40 - len(best)) :]
+        expected = [trials[place].number for place in sorted([*best, *rest])]
+        if len(trials) > 40:
+            assert [trial.number for trial in bounded_tpe._choose(study, trials, known)] == expected
+            seldom += feasible.sum() < 25
+    assert 0 < seldom < 109
+    other = create_trial(values=[-5.0, 20.0], constraints={"a": -1.0})
+    other.number = trials[0].number
+    assert bounded_tpe._choose(study, [other, *trials[1:]], known)[0] is other

@@ -34,9 +34,10 @@ def test_it_finds_what_a_look_at_each_candidate_finds() -> None:
             assert known.containing(plan.widths) == expected
             assert choose_parent(expected, plan) == choose_parent(growing, plan)
             contained += bool(expected)
-            near = known.leaving(plan.widths, plan.dropped, least_left(plan, topology(), 0.3))
-            found = shrink_to_ancestor(growing, plan, topology(), 0.3)
-            assert shrink_to_ancestor(near, plan, topology(), 0.3) == found
+            least = least_left(plan, topology(), 0.3)
+            near = known.leaving(plan.widths, plan.dropped, least)
+            found = shrink_to_ancestor(growing, plan, topology(), least)
+            assert shrink_to_ancestor(near, plan, topology(), least) == found
             fewer += len(near) < len(growing)
             shrunk += found is not plan
     assert contained > 50

@@ -16,7 +16,7 @@ from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
-from autoprune.search.lineage import choose_parent, shrink_to_ancestor
+from autoprune.search.lineage import choose_parent, least_left, shrink_to_ancestor
 from autoprune.structure.topology import Topology
 from autoprune.trial.context import TrialContext
 from tests.tasks import flat_task
@@ -190,35 +190,39 @@ def wider(record: CandidateRecord, channels: int) -> ResolvedPlan:
     return of_widths({**record.widths, name: record.widths[name] + channels})
 
 
+def shrunk(records: list[CandidateRecord], plan: ResolvedPlan, slack: float) -> ResolvedPlan:
+    return shrink_to_ancestor(records, plan, zoo(), least_left(plan, zoo(), slack))
+
+
 def test_what_nearly_fits_is_cut_down_to_the_ancestor() -> None:
     half, most = stored(1, 0.5), stored(2, 0.9)
     plan = wider(half, 1)
-    found = shrink_to_ancestor([stored(0, 1.0), most, half], plan, zoo(), 0.1)
+    found = shrunk([stored(0, 1.0), most, half], plan, 0.1)
     assert found.widths == half.widths
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
     lost = zoo().cost(plan.widths).multiply_adds / half.search.multiply_adds - 1
     assert 0 < lost < 0.1, "else the test shows nothing"
-    assert shrink_to_ancestor([most, half], plan, zoo(), 0.0) is plan
-    assert shrink_to_ancestor([most, half], plan, zoo(), lost / 2) is plan
-    assert shrink_to_ancestor([most, half], wider(half, 8), zoo(), 0.02).widths == wider(half, 8).widths
+    assert shrunk([most, half], plan, 0.0) is plan
+    assert shrunk([most, half], plan, lost / 2) is plan
+    assert shrunk([most, half], wider(half, 8), 0.02).widths == wider(half, 8).widths
 
 
 def test_what_fits_and_what_nothing_is_near_stays() -> None:
     half = stored(1, 0.5)
     inside = of_widths({name: max(1, width - 1) for name, width in half.widths.items()})
-    assert shrink_to_ancestor([half], inside, zoo(), 0.1) is inside
-    assert shrink_to_ancestor([], inside, zoo(), 0.1) is inside
+    assert shrunk([half], inside, 0.1) is inside
+    assert shrunk([], inside, 0.1) is inside
     large = of_widths(stored(2, 0.9).widths)
-    assert shrink_to_ancestor([half], large, zoo(), 0.1) is large
+    assert shrunk([half], large, 0.1) is large
 
 
 def test_nothing_is_cut_down_to_what_did_not_recover_or_holds_too_little() -> None:
     half = stored(1, 0.5)
     plan = wider(half, 1)
     for useless in (replace(half, note="diverged"), replace(half, fidelity=0.5), replace(half, dropped=("block",))):
-        assert shrink_to_ancestor([useless], plan, zoo(), 0.1) is plan
+        assert shrunk([useless], plan, 0.1) is plan
     masked = replace(half, plan=PruningPlan(weights=WeightPlan(sparsity=0.5)))
-    assert shrink_to_ancestor([masked], plan, zoo(), 0.1) is plan
+    assert shrunk([masked], plan, 0.1) is plan
 
 
 def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tmp_path: Path) -> None:
