@@ -14,6 +14,7 @@ import numpy as np
 
 from autoprune.front.dominance import pareto_ranks
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import Objective
 from autoprune.records.paired import difference_errors, quantile
@@ -26,6 +27,8 @@ MIN_TRIALS_FOR_STOPPING = 8
 CONFIDENCE = 0.65
 #: Candidates of the next better, and of the next worse quality whose differences say how large noise is.
 _NEAR = 3
+#: Name of the noise of candidates that is kept while their list grows.
+_NOISES = "noises of "
 #: Ridge that keeps the least squares defined where all candidates are alike.
 _RIDGE = 1e-3
 
@@ -160,7 +163,7 @@ def stops_proposal(
     proposal: Proposal,
     rung: tuple[float, float],
     costs: Measurement,
-    past: tuple[Sequence[CandidateRecord], Problem],
+    past: tuple[Sequence[CandidateRecord] | Columns, Problem],
 ) -> bool:
     """Tell whether a rule stops a proposal at a rung.
 
@@ -181,7 +184,11 @@ def stops_proposal(
 
 
 def should_stop(
-    rule: str, rung: tuple[float, float], now: CandidateRecord, records: Sequence[CandidateRecord], problem: Problem
+    rule: str,
+    rung: tuple[float, float],
+    now: CandidateRecord,
+    records: Sequence[CandidateRecord] | Columns,
+    problem: Problem,
 ) -> bool:
     """Tell whether a rule stops a candidate at a rung. Costs are those of the front, latency as a ratio to dense.
 
@@ -198,14 +205,20 @@ def should_stop(
         Whether to stop it.
     """
     share, quality = rung
-    costs = costs_of([*records, now], problem)
+    known = _columns_of(records)
+    costs_of(known, problem)  # so that they are read once, and not with each candidate that is compared
+    costs = costs_of(Columns([*known.records, now], known), problem)
     if not all(map(math.isfinite, costs[-1])):
         return False
-    past = [one for one in finished_trials(records, costs, problem.quality) if all(map(math.isfinite, one.costs))]
+    past = [one for one in finished_trials(known, costs, problem.quality) if all(map(math.isfinite, one.costs))]
     return RULES[rule](RungContext(share=share, loss=problem.quality.loss(quality), costs=costs[-1], past=past))
 
 
-def costs_of(records: Sequence[CandidateRecord], problem: Problem) -> list[tuple[float, ...]]:
+def _columns_of(records: Sequence[CandidateRecord] | Columns) -> Columns:
+    return records if isinstance(records, Columns) else Columns(records)
+
+
+def costs_of(records: Sequence[CandidateRecord] | Columns, problem: Problem) -> list[tuple[float, ...]]:
     """Return the costs among the objectives for each record, as dominance compares them.
 
     Args:
@@ -213,11 +226,12 @@ def costs_of(records: Sequence[CandidateRecord], problem: Problem) -> list[tuple
         problem: Objectives of the study.
     """
     names = [objective.name for objective in problem.rows if objective.is_cost]
-    return [tuple(row) for row in problem.losses(records, names).tolist()]
+    columns = _columns_of(records)
+    return [tuple(row) for row in problem.losses_of(columns, np.arange(len(columns.records)), names).tolist()]
 
 
 def finished_trials(
-    records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]], quality: Objective
+    records: Sequence[CandidateRecord] | Columns, costs: Sequence[tuple[float, ...]], quality: Objective
 ) -> list[FinishedTrial]:
     """Return records as early-stopping rules see them.
 
@@ -226,6 +240,7 @@ def finished_trials(
         costs: Costs of each record.
         quality: Objective of the quality.
     """
+    columns = _columns_of(records)
     return [
         FinishedTrial(
             rungs={share: quality.loss(value) for share, value in record.rungs},
@@ -234,19 +249,40 @@ def finished_trials(
             stopped=record.stopped,
             noise=noise,
         )
-        for record, cost, noise in zip(records, costs, _noises(records, quality), strict=False)
+        for record, cost, noise in zip(columns.records, costs, _noises(columns, quality).tolist(), strict=False)
     ]
 
 
-def _noises(records: Sequence[CandidateRecord], quality: Objective) -> list[float]:
-    """Compute for each record the difference in quality that may be luck: against those of the nearest quality."""
-    losses = [quality.loss(record.search.quality) for record in records]
-    order = np.argsort(losses, kind="stable").tolist()  # NaN comes last
-    found = [0.0] * len(records)
-    for rank, place in enumerate(order):
-        near = [
-            records[one].search for one in (*order[max(rank - _NEAR, 0) : rank], *order[rank + 1 : rank + 1 + _NEAR])
-        ]
-        if near:
-            found[place] = quantile() * float(np.median(difference_errors(records[place].search, near)))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Noises:
+    """Noise of candidates by their names, and the names of the neighbours from which it follows; -1 for none."""
+
+    near: np.ndarray
+    noise: np.ndarray
+
+
+def _noises(columns: Columns, quality: Objective) -> np.ndarray:
+    """Compute for each record the difference in quality that may be luck: against those of the nearest quality.
+
+    What was worked out at an earlier moment stays where a candidate has the same neighbours. Float [records].
+    """
+    names, count = columns.names, len(columns.records)
+    losses = columns.column(("final loss", quality.name), lambda record: quality.loss(record.search.quality))
+    order = np.argsort(losses, kind="stable")  # NaN comes last
+    ranks = np.arange(count)[:, None] + np.array([*range(-_NEAR, 0), *range(1, _NEAR + 1)])
+    there = (ranks >= 0) & (ranks < count)
+    near = np.full((max(int(names.max(initial=-1)) + 1, 0), 2 * _NEAR), -1, dtype=np.int64)
+    near[names[order]] = np.where(there, names[order[np.clip(ranks, 0, count - 1)]], -1)
+    noise, before = np.zeros(len(near)), columns.kept.get(_NOISES + quality.name)
+    new = np.ones(len(near), dtype=bool)
+    if isinstance(before, _Noises):
+        some = min(len(near), len(before.near))
+        new[:some] = (near[:some] != before.near[:some]).any(axis=1)
+        noise[:some] = before.noise[:some]
+    records = {name: record.search for name, record in zip(names.tolist(), columns.records, strict=True)}
+    for name in names[new[names]].tolist():
+        others = [records[other] for other in near[name].tolist() if other >= 0]
+        found = difference_errors(records[name], others) if others else np.zeros(1)
+        noise[name] = quantile() * float(np.median(found))
+    columns.kept[_NOISES + quality.name] = _Noises(near, noise)
+    return np.asarray(noise[names])

@@ -88,6 +88,12 @@ class Known:
         return Front.of(Columns([*self._records, record], self._columns), self._problem)
 
     @property
+    def columns(self) -> Columns:
+        """Numbers of all candidates."""
+        self._follow()
+        return self._columns
+
+    @property
     def widths(self) -> WidthTable:
         """Widths of all candidates."""
         self._follow()

@@ -236,7 +236,7 @@ class Search:
         Returns:
             Whether to stop it; False for everything that no rule may stop.
         """
-        rule, past = self.state.settings.search.early_stopping, (self.records, self.state.model.problem)
+        rule, past = self.state.settings.search.early_stopping, (self.state.known.columns, self.state.model.problem)
         costs = costs if costs is not None else self.state.model.expected_costs(proposal.plan)
         return early_stopping.stops_proposal(rule, proposal, (share, quality), costs, past)
 

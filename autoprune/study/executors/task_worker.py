@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from autoprune.errors import StorageError, error_message
 from autoprune.measure.latency.quiet import busy_host
 from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.columns import Columns
 from autoprune.records.measurement import LaterLatencies
 from autoprune.records.problem import Problem
 from autoprune.records.results import Results
@@ -39,6 +40,7 @@ class TaskWorker:
     runner: TrialRunner
     problem: Problem
     _known: dict[int, CandidateRecord] = field(default_factory=dict)
+    _columns: Columns = field(default_factory=Columns)
     _knows_dense: bool = False
 
     @classmethod
@@ -87,8 +89,9 @@ class TaskWorker:
         in_quiet = self.runner.settings.workers.latency == QUIET
 
         def stop(state: RungState) -> bool:
-            rule, past = self.runner.settings.search.early_stopping, ([*self._records()], self.problem)
-            return early_stopping.stops_proposal(rule, proposal, (state.share, state.quality), state.costs, past)
+            self._columns = Columns([*self._records()], self._columns)
+            rule, rung = self.runner.settings.search.early_stopping, (state.share, state.quality)
+            return early_stopping.stops_proposal(rule, proposal, rung, state.costs, (self._columns, self.problem))
 
         start = proposal.start_from
         ancestor = None if start is None else self._need(start)

@@ -11,11 +11,12 @@ from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.limits import Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext, costs_of, finished_trials
 from autoprune.search.sources.polish import choose_to_polish
-from tests.unit.front.answers import answers, candidate
+from tests.unit.front.answers import answers, candidate, scored
 from tests.unit.front.builders import front_of, problem_of
 
 
@@ -47,6 +48,19 @@ def test_the_noise_of_a_finished_candidate_is_that_against_its_neighbours() -> N
     bare = [replace(one, search=replace(one.search, quality_error=0.0, deviations=())) for one in records]
     assert {one.noise for one in finished_trials(bare, costs_of(bare, problem), problem.quality)} == {0.0}
     assert [one.noise for one in finished_trials(records[:1], [(1.0,)], problem.quality)] == [0.0]
+
+
+def test_the_noise_of_a_list_that_grows_is_that_of_a_new_one() -> None:
+    luck, known, problem = np.random.default_rng(0), Columns(), problem_of()
+    records = list[CandidateRecord]()
+    for number in luck.permutation(40).tolist():
+        records.append(candidate(number, (luck.random(50) < 0.8).astype(float), 1000 - number))
+        if luck.random() < 0.3:
+            records[0] = replace(records[0], search=scored((luck.random(50) < 0.9).astype(float)))
+        records.sort(key=lambda one: one.number)
+        known = Columns(records, known)
+        costs = costs_of(records, problem)
+        assert finished_trials(known, costs, problem.quality) == finished_trials(records, costs, problem.quality)
 
 
 def trained(number: int, right: np.ndarray, multiply_adds: int) -> CandidateRecord:
