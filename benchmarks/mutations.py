@@ -157,8 +157,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="lineage: of equal parents the earlier one",
-        old="fitting.sort(key=lambda record: (record.search.multiply_adds, -record.number))",
-        new="fitting.sort(key=lambda record: (record.search.multiply_adds, record.number))",
+        old="cheapest = sorted(records, key=lambda record: (record.search.multiply_adds, -record.number))",
+        new="cheapest = sorted(records, key=lambda record: (record.search.multiply_adds, record.number))",
         tests=("tests/unit/study/test_lineage.py",),
     ),
     Mutation(
