@@ -236,7 +236,9 @@ def how_far(runs: LiveRuns) -> str:
     Returns:
         A line for people.
     """
-    return "; ".join(_run_state(one) for one in runs.snapshots())
+    shown = runs.snapshots()
+    named = [f"{printable_line(one.run.name, 40)}: " if len(shown) > 1 else "" for one in shown]
+    return "; ".join(f"{name}{_run_state(one)}" for name, one in zip(named, shown, strict=True))
 
 
 def _run_state(one: Snapshot) -> str:

@@ -156,7 +156,7 @@ def _of_another(traces: Sequence[Properties], run: int, name: str) -> list[Prope
 
 def _coloured(trace: Properties, run: int) -> Properties:
     """Draw a trace in the colour of a run."""
-    found, colour = dict(trace), SERIES[(run + 1) % len(SERIES)]
+    found, colour = dict(trace), SERIES[(run + 2) % len(SERIES)]
     for part in ("marker", "line", "error_x", "error_y"):
         look = trace.get(part)
         if isinstance(look, dict):

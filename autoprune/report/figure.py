@@ -16,6 +16,8 @@ import numpy as np
 
 #: Trace of a figure, or its layout: property -> value. Figures have hundreds of properties of any JSON type.
 Properties = dict[str, object]
+#: Angles of names along an axis: the first at which they have room.
+SLANTED = (0, -45, -90)
 #: Significant digits of numbers that are drawn.
 _DIGITS = 5
 #: Largest number of points that are drawn as shapes of the page; more are drawn by WebGL.

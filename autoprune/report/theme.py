@@ -141,7 +141,8 @@ def _template(tokens: Mapping[str, str]) -> Properties:
         "automargin": True,
         "zeroline": False,
     }
-    scene = {"backgroundcolor": "rgba(0,0,0,0)", "gridcolor": line, "linecolor": line, "zerolinecolor": line}
+    scene = {"backgroundcolor": "rgba(0,0,0,0)", "gridcolor": tokens["edge"], "linecolor": line}
+    scene |= {"zerolinecolor": tokens["edge"]}  # WebGL draws lines paler than they are
     bar: Properties = {"outlinewidth": 0, "thickness": 12, "tickfont": {"color": soft, "size": 12}}
     bar["title"] = {"font": {"color": soft, "size": 12}}
     layout: Properties = {

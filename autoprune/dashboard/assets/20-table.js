@@ -119,7 +119,7 @@
     active = again >= 0 ? again : Math.min(active, Math.max(order.length - 1, 0));
     grid.setAttribute("aria-rowcount", String(order.length + 1));
     grid.setAttribute("aria-colcount", String(headings().length));
-    const widths = [board.data.runs.length > 1 ? 220 : 138, 126, 108, ...board.data.columns.map((column) => (column.errors ? 160 : 122))];
+    const widths = [board.data.runs.length > 1 ? 190 : 130, 116, 98, ...board.data.columns.map((column) => (column.errors ? 142 : 112))];
     grid.style.setProperty("--columns", widths.map((width) => `${width}fr`).join(" "));
     grid.style.setProperty("--wide", `${widths.reduce((sum, width) => sum + width)}px`);
     count.textContent = `${order.length.toLocaleString("en-US")} of ${board.data.key.length.toLocaleString("en-US")}`;

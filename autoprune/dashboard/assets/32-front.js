@@ -70,7 +70,8 @@
     return [region, ...edges];
   }
 
-  const legend = (chart) => (chart.clientWidth >= NARROW ? {} : { legend: BELOW });
+  const isNarrow = (chart) => chart.clientWidth < NARROW;
+  const legend = (chart) => (isNarrow(chart) ? { legend: BELOW } : {});
 
   const place = () => document.getElementById("plot-front");
   const isFlat = (figure) => !figure.layout.scene;
@@ -82,7 +83,7 @@
      under the pointer without drawing any; in space it knows of none. */
   function bare(trace, number, flat) {
     const own = { type: flat ? "scatter" : "scatter3d", legendgroup: groupOf(trace, number), legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
-    const entry = { ...own, mode: trace.mode, x: [null], y: [null], ...(flat ? {} : { z: [null] }), line: trace.line, marker: first(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
+    const entry = { ...own, mode: trace.mode, x: [null], y: [null], ...(flat ? {} : { z: [null] }), line: trace.line, marker: sample(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
     if (!trace.customdata || !flat) return [given(entry)];
     const { x, y, customdata, error_x, error_y } = trace;
     return [given({ ...own, mode: "none", x, y, customdata, error_x, error_y, hoverinfo: "none", showlegend: false }), given(entry)];
@@ -91,7 +92,12 @@
   /* Plotly takes a property that is undefined for one that is there. */
   const given = (trace) => Object.fromEntries(Object.entries(trace).filter(([, value]) => value !== undefined));
 
-  const first = (marker) => marker && Object.fromEntries(Object.entries(marker).map(([name, value]) => [name, board.each(value, 0)]));
+  /* Marker of the legend: that of the first point, as bold as can be seen alone. */
+  function sample(marker) {
+    if (!marker) return marker;
+    const first = Object.fromEntries(Object.entries(marker).map(([name, value]) => [name, board.each(value, 0)]));
+    return { ...first, opacity: Math.max(first.opacity ?? 1, 0.75), size: Math.max(first.size, 6) };
+  }
 
   /* Traces that the legend has not switched off. */
   function shownTraces(figure, chart) {
@@ -148,7 +154,7 @@
     }
     const flat = isFlat(figure);
     const { Icons } = await board.plotly;
-    const own = flat ? { dragmode: "select", selections: [] } : { dragmode: "orbit", scene: board.sceneAround(figure.layout.scene, figure.reach) };
+    const own = flat ? { dragmode: "select", selections: [] } : { dragmode: "orbit", scene: board.sceneAround(figure.layout.scene, figure.reach, isNarrow(chart)) };
     const data = figure.traces.flatMap((trace, number) => bare(trace, number, flat));
     await board.draw(chart, flat ? data : [...data, board.corners(figure.reach)], { ...figure.layout, ...own, ...legend(chart), uirevision: figure.view }, {
       modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "toImage", "resetCameraLastSave3d"],

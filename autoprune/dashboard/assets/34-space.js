@@ -130,14 +130,16 @@
     type: "scatter3d", mode: "markers", marker: { opacity: 0, size: 1 }, hoverinfo: "skip", showlegend: false, ...reach,
   });
 
-  /* Layout of a scene whose axes reach a little beyond all points, which plotly does not have. */
-  board.sceneAround = (scene, reach) => {
+  /* Layout of a scene whose axes reach a little beyond all points, which plotly does not have, seen from farther on a narrow page. */
+  board.sceneAround = (scene, reach, narrow) => {
+    const { eye } = scene.camera;
+    const camera = narrow ? { ...scene.camera, eye: { x: 1.45 * eye.x, y: 1.45 * eye.y, z: 1.45 * eye.z } } : scene.camera;
     const ranged = AXES.map((name) => {
       const axis = scene[`${name}axis`];
       const [low, high] = reach[name].map((value) => along(axis, value));
       const room = 0.05 * (high - low) || 0.05;
       return [`${name}axis`, Number.isFinite(low) ? { ...axis, range: [low - room, high + room] } : axis];
     });
-    return { ...scene, ...Object.fromEntries(ranged), aspectmode: "cube" };
+    return { ...scene, ...Object.fromEntries(ranged), camera, aspectmode: "cube" };
   };
 })();

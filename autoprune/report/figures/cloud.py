@@ -61,7 +61,7 @@ def cloud(
     layout: Properties = {
         "scene": {
             **scene,
-            "camera": {"eye": {"x": 1.45, "y": -1.45, "z": 0.7}, "center": {"x": 0, "y": 0, "z": -0.15}},
+            "camera": {"eye": {"x": 1.35, "y": -1.35, "z": 0.65}, "center": {"x": 0, "y": 0, "z": -0.15}},
         },
         "height": 520,
         "uirevision": " ".join(names),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from autoprune.front.compared import Compared, ComparedGroup
-from autoprune.report.figure import Figure, Properties, drawn, titled
+from autoprune.report.figure import SLANTED, Figure, Properties, drawn, titled
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.theme import FAINT, SERIES
 
@@ -95,7 +95,7 @@ def compared_curves(found: Compared, titles: Sequence[str], metric: str) -> Figu
 
 
 def _grouped(traces: list[Properties], yaxis: Properties) -> Figure:
-    xaxis = {"type": "category", "tickangle": -45}
+    xaxis = {"type": "category", "autotickangles": SLANTED}
     return {"data": traces, "layout": {"barmode": "group", "xaxis": xaxis, "yaxis": yaxis, "height": _HEIGHT}}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
-from autoprune.report.figure import Figure, Properties, titled
+from autoprune.report.figure import SLANTED, Figure, Properties, titled
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.theme import ACCENT
 
@@ -72,7 +72,7 @@ def kept_shares(front: Front, widths: Mapping[str, int]) -> Figure:
     }
     layout: Properties = {
         "height": max(_LOW, _AROUND + _ROW * len(members)),
-        "xaxis": {"type": "category", "tickangle": -45, "showgrid": False},
+        "xaxis": {"type": "category", "autotickangles": SLANTED, "showgrid": False},
         "yaxis": {"type": "category", "autorange": "reversed", "showgrid": False},
     }
     return {"data": [trace], "layout": layout}
@@ -106,7 +106,7 @@ def layer_bars(record: CandidateRecord, widths: Mapping[str, int]) -> Figure:
     layout: Properties = {
         "barmode": "overlay",
         "yaxis": titled("channels"),
-        "xaxis": {"type": "category", "tickangle": -45},
+        "xaxis": {"type": "category", "autotickangles": SLANTED},
         "height": 400,
     }
     return {"data": traces, "layout": layout}

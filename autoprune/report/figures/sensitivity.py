@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from autoprune.records.sensitivity import BlockSensitivity
-from autoprune.report.figure import Figure, Properties, titled
+from autoprune.report.figure import SLANTED, Figure, Properties, titled
 from autoprune.report.labels import labels
 from autoprune.report.theme import DIVERGING, SPAN
 
@@ -35,7 +35,7 @@ def heat_map(
     places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
     traces = [_losses(added, places, keep_shares)]
-    names: Properties = {"type": "category", "tickangle": -45, "showgrid": False}
+    names: Properties = {"type": "category", "autotickangles": SLANTED, "showgrid": False}
     layout: Properties = {"height": _AROUND + _ROW * (rows + 2 * corrected)}
     if not corrected:
         return {"data": traces, "layout": {**layout, "xaxis": names, "yaxis": {"showgrid": False}}}
@@ -72,7 +72,7 @@ def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> Figure:
     }
     layout: Properties = {
         "height": 420,
-        "xaxis": {"type": "category", "tickangle": -45},
+        "xaxis": {"type": "category", "autotickangles": SLANTED},
         "yaxis": titled("added loss"),
     }
     return {"data": [trace], "layout": layout}

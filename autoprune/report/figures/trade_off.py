@@ -290,9 +290,9 @@ def _axis(front: Front, axis: _Axis, shown: _Shown) -> Properties:
     found: Properties = {**titled(axis.title(front)), "type": "log" if axis.log else "linear"}
     if axis.form:
         found["tickformat"] = axis.form
-    if axis.log:
-        found["dtick"] = "D2"  # ticks at 1, 2 and 5
     reach = _reach(axis, shown)
+    if axis.log and (reach is None or reach[1] >= 10 * reach[0]):
+        found["dtick"] = "D2"  # ticks at 1, 2 and 5
     return (
         found if reach is None else {**found, "range": [math.log10(end) for end in reach] if axis.log else list(reach)}
     )
