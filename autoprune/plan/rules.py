@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 from autoprune.errors import UnknownNameError, error_message, raise_all
-from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
+from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, shown, validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,20 +50,21 @@ SWITCH = Rule(holds=lambda value: isinstance(value, bool), wants="be True or Fal
 NAME = Rule(holds=lambda value: isinstance(value, str), wants="be a name")
 
 
-def at_least(least: int) -> Rule:
+def at_least(least: int, most: int | None = None) -> Rule:
     """Make the rule of an integer.
 
     Args:
         least: Smallest valid integer, >= 0.
+        most: Largest valid integer; None for any that files and arrays can hold.
 
     Returns:
         The rule.
     """
 
     def holds(value: object) -> bool:
-        return is_count(value) and value >= least  # type: ignore[operator]  # an integer by then
+        return is_count(value) and value >= least and (most is None or value <= most)  # type: ignore[operator]
 
-    return Rule(holds=holds, wants=f"be an integer >= {least}")
+    return Rule(holds=holds, wants=f"be an integer >= {least}{'' if most is None else f' and <= {most}'}")
 
 
 def instance_of(kind: type) -> Rule:
@@ -209,7 +210,7 @@ def _faults(value: object, group: str) -> Iterator[UnknownNameError | str]:
         if rule.known is not None and unknown:
             yield UnknownNameError(label, unknown[0], rule.known)
         else:
-            yield error_message(label, rule.wants, repr(got))
+            yield error_message(label, rule.wants, shown(got))
 
 
 def _unknown_names(rule: Rule, value: object) -> list[object]:

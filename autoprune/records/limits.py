@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autoprune.codec import Format, stored
+from autoprune.display import LARGEST_INTEGER, describe_value
 from autoprune.errors import UnknownNameError, error_message, raise_all
 from autoprune.records.objectives import COSTS, QUALITY, find_cost, timed_cost
 
@@ -161,6 +162,8 @@ def limit_names(metrics: Collection[str] = ("<metric>",), profiles: Collection[s
 def _fault(limit: Limit, number: object) -> str:
     """Say what is wrong with the number of a limit; "" for a right one."""
     positive = limit.is_cost
+    if isinstance(number, int) and abs(number) >= LARGEST_INTEGER:
+        return error_message(limit.name, "be a number of at most 63 bits, or infinity", describe_value(number))
     if isinstance(number, int | float) and not isinstance(number, bool):
         bounded = limit.drop or positive
         right = (number >= 0 if limit.drop else number > 0) if bounded else not _is_empty(limit, number)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from autoprune.codec import Format, stored
+from autoprune.display import shorten
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.rules import NAME, Rule, at_least, check_fields, each, one_of, or_none
 from autoprune.plan.validation import FieldCheck, is_count, is_finite
@@ -17,6 +18,10 @@ from autoprune.plan.validation import FieldCheck, is_count, is_finite
 AUTO_BACKEND = "auto"
 #: Name of a backend in earlier settings -> its name of today.
 _FORMER_BACKENDS = {"torch": "eager"}
+#: Threads that a process can be asked for: more are a slip, and no machine runs them at once.
+MOST_THREADS = 1024
+#: Most digits of an integer in the text form.
+_DIGITS = 18
 #: Number types that a model can be timed in.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -65,7 +70,7 @@ class LatencyProfile:
 
     name: Annotated[str, _PLAIN]
     backend: Annotated[str, NAME] = AUTO_BACKEND
-    threads: Annotated[int, at_least(1)] = 1
+    threads: Annotated[int, at_least(1, MOST_THREADS)] = 1
     batch_size: Annotated[int | None, or_none(at_least(1))] = None
     dtype: Annotated[str | None, or_none(one_of(DTYPES))] = None
     sizes: Annotated[tuple[tuple[int, float], ...], each(_WEIGHTED_SIZE, least=0)] = ()
@@ -84,20 +89,21 @@ def _checks(profile: LatencyProfile) -> Iterator[FieldCheck]:
     is_remote = profile.backend == "remote"
     wants = "be a command line or module:function for the backend remote, and empty for any other"
     yield bool(profile.command.strip()) == is_remote, "command", wants, repr(profile.command)
-    yield _is_split(profile.command), "command", "close each of its quotes", repr(profile.command)
+    words = _words(profile.command)
+    yield words is not None, "command", "close each of its quotes", repr(profile.command)
+    yield not words or bool(words[0].strip()), "command", "begin with the name of a program", repr(profile.command)
 
 
-def _is_split(command: str) -> bool:
+def _words(command: str) -> list[str] | None:
     try:
-        shlex.split(command)
+        return shlex.split(command)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _integer(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text):
-        raise ValueError("be an integer")
+    if not re.fullmatch(f"[0-9]{{1,{_DIGITS}}}", text):
+        raise ValueError(f"be an integer of at most {_DIGITS} digits")
     return int(text)
 
 
@@ -156,16 +162,18 @@ def parse_profile(text: str) -> LatencyProfile:
         key, equals, value = part.partition("=")
         if not equals:
             wants = "be NAME=BACKEND,key=value,..., such as ort-b32=onnxruntime,batch=32"
-            raise ConfigurationError(error_message("a latency profile", wants, repr(text)))
+            raise ConfigurationError(error_message("a latency profile", wants, repr(shorten(text))))
         if key not in _KEYS:
             raise UnknownNameError("a key of a latency profile", key, _KEYS)
         field, read = _KEYS[key]
         if field in given:
-            raise ConfigurationError(error_message("a latency profile", f"name {key} once", repr(text)))
+            raise ConfigurationError(error_message("a latency profile", f"name {key} once", repr(shorten(text))))
         try:
             given[field] = read(value)
         except ValueError as error:
-            raise ConfigurationError(error_message(f"{key} of a latency profile", str(error), repr(value))) from None
+            raise ConfigurationError(
+                error_message(f"{key} of a latency profile", str(error), repr(shorten(value)))
+            ) from None
     return LatencyProfile(name=name, backend=backend, **given)  # type: ignore[arg-type]  # checked on construction
 
 

@@ -31,7 +31,7 @@ from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.objectives import ENERGY, QUALITY, find_cost
 from autoprune.records.problem import DEFAULT_OBJECTIVES
-from autoprune.records.profile import AUTO_BACKEND, LatencyProfile
+from autoprune.records.profile import AUTO_BACKEND, MOST_THREADS, LatencyProfile
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.space.earlier_settings import MOVED, grouped, tell_moved_fields
@@ -88,7 +88,7 @@ class MeasureSettings:
     latency_seconds: Annotated[float, POSITIVE] = 5.0
     latency_when: Annotated[str, one_of(("always", ON_FRONT))] = "always"
     energy: Annotated[bool, SWITCH] = False
-    threads: Annotated[int, at_least(1)] = 1
+    threads: Annotated[int, at_least(1, MOST_THREADS)] = 1
     profiles: Annotated[tuple[LatencyProfile, ...], each(instance_of(LatencyProfile), least=0)] = ()
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from autoprune.task.prepare import PreparedTask
 
 #: (predictions, targets) of some batches.
 Answers = list[tuple[Tensor, Tensor]]
+#: Fewest samples to tell a trained model by: an untrained one gives four of ten answers by luck.
+_FEWEST = 5
 #: Most entries of predictions in memory, about 128 MiB: dense predictions of 1024 images would not fit.
 MAX_ENTRIES = 2**25
 
@@ -31,10 +33,19 @@ def assert_trained(task: PreparedTask, samples: int = 1024, permutations: int = 
         permutations: Number of shuffles.
 
     Raises:
-        ConfigurationError: The model is no better than chance.
+        ConfigurationError: The model is no better than chance, or too few samples tell whether it is.
     """
     pairs = _answers(task, samples)
     seen = sum(len(targets) for _, targets in pairs)
+    if 0 < seen < _FEWEST:
+        raise ConfigurationError(
+            error_message(
+                "the search split",
+                f"hold {_FEWEST} samples or more, as fewer do not tell a trained model from any other",
+                seen,
+                "Give more; require_trained=False skips this.",
+            )
+        )
     if not any(bool((targets != targets[0]).any()) for _, targets in pairs):
         return
     generator = torch.Generator().manual_seed(task.seed)

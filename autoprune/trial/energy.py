@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import nn
 
+from autoprune.errors import AutopruneWarning, UserCodeError
 from autoprune.measure.energy.comparer import EnergyComparer
 from autoprune.measure.energy.counters import counter_of, lacks_energy
 from autoprune.measure.latency.preparation import Preparation
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.energy import Energy
 from autoprune.records.profile import LatencyProfile
+
+#: Attempts to measure an energy before it counts as failed.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +82,30 @@ class EnergyOracle:
         """
         return self._known.get(key)
 
-    def measure(self, model: nn.Module, key: Hashable) -> Energy:
-        """Measure the energy of a model.
+    def measure(self, model: nn.Module, key: Hashable) -> Energy | None:
+        """Measure the energy of a model. A measurement that fails is made again, a few times.
 
         Args:
             model: The model.
             key: Its architecture.
 
         Returns:
-            The energy.
+            The energy; None where it cannot be measured, which is warned of, and it decides nothing.
+
+        Raises:
+            UserCodeError: It cannot be measured, and it decides.
         """
-        found = self._comparer.compare(model)
-        if found.trusted:
-            self._known[key] = found
-        return found
+        for attempt in range(_ATTEMPTS):
+            try:
+                found = self._comparer.compare(model)
+            except UserCodeError as error:
+                if attempt + 1 < _ATTEMPTS:
+                    continue
+                if self.use.decides:
+                    raise
+                warnings.warn(f"Energy is left out of a candidate. {error}", AutopruneWarning, stacklevel=2)
+                return None
+            if found.trusted:
+                self._known[key] = found
+            return found
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -144,7 +146,7 @@ def _with_samples(inputs: Inputs, samples: int, name: str) -> Inputs:
         expected = "be None where the example inputs hold no tensor with samples along axis 0"
         raise ConfigurationError(error_message(f"batch_size of the latency profile {name}", expected, samples))
     length = len(first)
-    return _mapped(inputs, lambda tensor: _resized(tensor, 0, length, samples))
+    return _mapped(inputs, lambda tensor: _resized(tensor, (0, length), samples, name))
 
 
 def _with_size(inputs: Inputs, size: int, profile: LatencyProfile) -> Inputs:
@@ -159,17 +161,36 @@ def _with_size(inputs: Inputs, size: int, profile: LatencyProfile) -> Inputs:
 
     def change(tensor: Tensor) -> Tensor:
         for axis in axes:
-            tensor = _resized(tensor, axis, shape[axis], size)
+            tensor = _resized(tensor, (axis, shape[axis]), size, profile.name)
         return tensor
 
     return _mapped(inputs, change)
 
 
-def _resized(tensor: Tensor, axis: int, length: int, size: int) -> Tensor:
-    """Repeat or cut a tensor along an axis, if it has this length there."""
+def _resized(tensor: Tensor, along: tuple[int, int], size: int, profile: str) -> Tensor:
+    """Repeat or cut a tensor along an axis, if it has this length there. along: axis, and length."""
+    axis, length = along
     if tensor.ndim <= axis or tensor.shape[axis] != length or length == 0:
         return tensor
+    needed = tensor.nbytes / length * size
+    if needed > _memory():
+        expected = "fit into the memory of this machine"
+        raise ConfigurationError(
+            error_message(
+                f"inputs of the latency profile {profile}, of {size:,} along axis {axis},",
+                expected,
+                f"{needed / 2**30:,.0f} GiB",
+            )
+        )
     return tensor.index_select(axis, torch.arange(size, device=tensor.device) % length)
+
+
+def _memory() -> float:
+    """Return the bytes of memory of the machine; infinite where that is unknown."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:

@@ -258,6 +258,14 @@ def test_a_limit_that_nothing_can_keep_is_refused(name: str, value: float) -> No
         Limits(**{name: value})
 
 
+def test_an_integer_that_no_file_holds_is_no_limit() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"max_drop must be a number of at most 63 bits, .* integer of 1329 bits"
+    ):
+        Limits(max_drop=10**400)
+    assert dict(Limits(max_drop=1e300, max_parameters=2**62).given) == {"max_drop": 1e300, "max_parameters": 2**62}
+
+
 def test_every_bad_limit_is_in_one_error() -> None:
     with pytest.raises(ConfigurationError) as error:
         Limits(max_drop=-1, max_latency_ms=0, max_parameters=5)

@@ -26,7 +26,7 @@ from tests.unit.search.test_backend import settings, structure
         ({"details": {"kept": {"a": (0, 1)}}}, "kept channels of a must be 16, as in the plan, but got 2"),
         ({"details": {"rungs": (0.5, 0.7)}}, "rungs must be pairs"),
         ({"details": {"note": 5}}, "note must be a text"),
-        ({"details": {"trained": 10**30}}, "what was told must hold a candidate"),
+        ({"details": {"trained": 10**30}}, "trained must be an integer >= 0, but got an integer of 100 bits"),
         ({"quality": 1e308}, "the quality must be a finite number below"),
         ({"quality": 10**400}, "the quality must be a finite number below"),
         ({"costs": {"latency_ms": (0.001, 10.0)}}, "its standard error, which is no larger"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import autoprune
 from autoprune.cli.main import app
-from autoprune.errors import AutopruneWarning, ConfigurationError
+from autoprune.errors import AutopruneError, AutopruneWarning, ConfigurationError
 from autoprune.measure.energy import counters, rapl
 from autoprune.measure.energy.comparer import EnergyComparer
 from autoprune.measure.latency.backend import Backend, Loaded, Prepared
@@ -52,14 +52,20 @@ class Machine:
 
     Attributes:
         busy: Measurements in which other processes take a whole processor.
+        failing: Numbers of the measurements in which a driver sets the counter back to 0 all the time.
     """
+
+    failing: Collection[int] = ()
 
     def __init__(self, root: Path) -> None:
         self.root, self.busy, self.measured, self.own = root, 0, 0, 0.0
 
     def prepare(self, model: nn.Module, inputs: Inputs, profile: LatencyProfile) -> Prepared:
         def run() -> None:
-            add(self.root, 1000 * PRICE * _parameters(model))
+            if self.measured in self.failing:
+                (self.root / "intel-rapl:0" / "energy_uj").write_text("0\n")
+            else:
+                add(self.root, 1000 * PRICE * _parameters(model))
 
         return Prepared(load=lambda: Loaded(run=run), outputs=list)
 
@@ -214,6 +220,40 @@ def test_other_trials_would_be_counted_too(machine: Machine, tmp_path: Path) -> 
     study = autoprune.Study.create(flat_task(), asked, out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match=r"workers.latency must be 'quiet' where energy is an objective"):
         study.run(workers=2)
+
+
+def test_a_counter_that_fails_for_a_while_is_read_again(machine: Machine, tmp_path: Path) -> None:
+    machine.failing = {2, 3}
+    asked = chosen(objectives=("quality", "energy_mj"), trials=3)
+    front = autoprune.Study.create(flat_task(), asked, out=tmp_path / "run").run()
+    assert all(one.search.energy is not None for one in front.records)
+    assert machine.measured == 5
+
+
+def test_a_counter_that_fails_ends_no_study_in_which_energy_is_a_column(machine: Machine, tmp_path: Path) -> None:
+    machine.failing = {*range(2, 100)}
+    study = autoprune.Study.create(flat_task(), chosen(energy=True, trials=3), out=tmp_path / "run")
+    with pytest.warns(AutopruneWarning, match=r"Energy is left out of a candidate.*(jumped|stood still)"):
+        front = study.run()
+    assert [one.search.energy is None for one in front.records] == [False, True, True]
+
+    machine.failing = set()
+    again = autoprune.Study.open(study.folder.path, flat_task()).run()
+    assert all(one.search.energy is not None for one in again.members), "the next run measures what the front lacks"
+
+
+def test_where_energy_decides_a_counter_that_fails_ends_the_run_which_goes_on_later(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.failing = {*range(2, 100)}
+    study = autoprune.Study.create(
+        flat_task(), chosen(objectives=("quality", "energy_mj"), trials=3), out=tmp_path / "run"
+    )
+    with pytest.raises(AutopruneError, match=r"5 trials crashed.* energy in the profile default could not be measured"):
+        study.run()
+    machine.failing = set()
+    front = autoprune.Study.open(study.folder.path, flat_task()).run()
+    assert len(front.records) == 3
 
 
 class _Predictor:

@@ -171,7 +171,10 @@ def test_a_field_is_set_by_text(text: str, path: str, value: object) -> None:
         ("search.smpler=tpe", "Did you mean 'search.sampler'?"),
         ("recovery.steps=many", "recovery.steps must be an integer >= 0, or a tuple (low, high)"),
         ("structure.kinds=channls", "Did you mean 'channels'?"),
-        ("measure.threads=0", "measure.threads must be an integer >= 1, but got 0"),
+        ("measure.threads=0", "measure.threads must be an integer >= 1 and <= 1024, but got 0"),
+        ("measure.threads=2147483648", "measure.threads must be an integer >= 1 and <= 1024, but got 2147483648"),
+        (f"trials={10**20}", "trials must be an integer >= 1, but got an integer of 67 bits"),
+        (f"measure.latency_seconds={10**400}", "measure.latency_seconds must be > 0, but got "),
     ],
 )
 def test_a_wrong_text_says_what_is_expected(text: str, message: str) -> None:

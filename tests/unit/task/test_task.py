@@ -592,6 +592,15 @@ def test_a_trained_model_passes() -> None:
     assert_trained(image_task(metrics=("error",), quality="error"))
 
 
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_a_handful_of_samples_tells_no_trained_model(samples: int) -> None:
+    images, targets = blobs(200, seed=1)
+    few = image_task(search=(images[:samples], targets[:samples]))
+    wants = f"the search split must hold 5 samples or more, .*, but got {samples}.*require_trained=False"
+    with pytest.raises(ConfigurationError, match=wants):
+        assert_trained(few)
+
+
 @pytest.mark.parametrize("quality", ["accuracy", "error"])
 def test_a_model_that_answers_the_same_to_everything_is_refused(quality: str) -> None:
     model = copy.deepcopy(trained_resnet())

@@ -68,7 +68,7 @@ class Machine:
 
     def comparer(self, dense: Powered, timing: Timing | None = None) -> EnergyComparer:
         ready = Preparation(dense, torch.zeros(1), LatencyProfile(name="test", backend="fake"))
-        return EnergyComparer(ready, RaplCounter(self.root), timing, host=self.fake.host)
+        return EnergyComparer(ready, RaplCounter(self.root, self.fake.host.wall), timing, host=self.fake.host)
 
 
 @pytest.fixture

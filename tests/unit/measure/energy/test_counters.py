@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -25,7 +26,7 @@ NOBODY = 65534
 
 
 def test_packages_are_added_and_nothing_counts_twice(tmp_path: Path) -> None:
-    counter = RaplCounter(write_zones(tmp_path))
+    counter = RaplCounter(write_zones(tmp_path), _seconds())
     assert counter.lacks() == ""
     assert counter.joules() == 0.0
     for zone in ZONES:
@@ -43,6 +44,31 @@ def test_a_counter_that_starts_again_never_goes_back(tmp_path: Path) -> None:
     assert counter.joules() == pytest.approx(0.3)
     add(tmp_path, 300_000, "intel-rapl:1")
     assert counter.joules() == pytest.approx(0.6)
+
+
+def _seconds() -> Callable[[], float]:
+    """A clock that moves by a second with each reading."""
+    passed = itertools.count()
+    return lambda: float(next(passed))
+
+
+def test_a_counter_that_is_set_back_gives_no_number_for_that_stretch(tmp_path: Path) -> None:
+    """A wrap of 262 kJ within two seconds, for each of two packages, would be a power of 130 kW."""
+    counter = RaplCounter(write_zones(tmp_path, energy=200_000_000_000), _seconds())
+    counter.joules()
+    add(tmp_path, 50_000_000)
+    before = counter.joules()
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("0\n")
+    with pytest.raises(
+        CounterError, match=r"jumped, as where a driver sets it back: intel-rapl:0 from 200050000000 to 0"
+    ):
+        counter.joules()
+    add(tmp_path, 3_000_000)
+    assert counter.joules() == pytest.approx(before + 3.0), "the next reading goes on from there"
+    slow = RaplCounter(write_zones(tmp_path / "slow", energy=262_143_328_000), lambda: 0.0)
+    slow.joules()
+    add(tmp_path / "slow", 4_000_000)
+    assert slow.joules() == pytest.approx(4.0), "a wrap between two updates of the counter"
 
 
 def test_names_of_dies_are_packages(tmp_path: Path) -> None:

@@ -87,3 +87,11 @@ def test_a_size_that_the_model_does_not_take_is_said_before_it_is_timed() -> Non
     right = LatencyProfile(name="right", sizes=((3, 1.0),))
     check_inputs(model, profile_inputs(torch.zeros(1, 3), right), right)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "given", [{"batch_size": 10**15}, {"sizes": ((10**15, 1.0),), "axes": (1,)}], ids=["batch size", "size"]
+)
+def test_inputs_beyond_the_memory_are_refused_before_they_are_made(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=r"inputs of the latency profile p, of 1,000,.* memory"):
+        made(torch.zeros(3, 2), **given)
