@@ -248,5 +248,5 @@ def _luck(front: Front, found: Suggestion) -> list[str]:
             f"{search.quality:.4f}."
         )
     else:
-        lines.append("There is no measurement on a test split, which would tell how much of this is luck.")
+        lines.append("It was not measured on a test split, which would tell how much of this is luck.")
     return lines

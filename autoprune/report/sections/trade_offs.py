@@ -22,6 +22,9 @@ _READ = (
     "Colours are those of the chart of the result."
 )
 
+#: Costs that the first chart shows before others.
+_FIRST = ("latency_ms", "multiply_adds")
+
 
 def trade_offs_section(_: Run, front: Front) -> Section | None:
     """Draw the quality over each cost and metric that was measured, but for the chart of the summary.
@@ -95,10 +98,12 @@ def main_cost(front: Front) -> str:
         front: Front of a study.
 
     Returns:
-        Multiply-adds, which are measured everywhere, unless they are no objective and another cost is.
+        Latency where it is an objective and was measured, as time is what people ask for; else multiply-adds, unless
+        they are no objective and another cost is.
     """
-    costs = [name for name in front.problem.objectives if name in front.problem.costs]
-    return "multiply_adds" if "multiply_adds" in costs or not costs else costs[0]
+    known = quantities(front)
+    costs = [name for name in front.problem.objectives if name in front.problem.costs and name in known]
+    return next((name for name in (*_FIRST, *costs) if name in costs), "multiply_adds")
 
 
 def drawn_quantities(front: Front) -> list[Quantity]:

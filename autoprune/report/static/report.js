@@ -10,6 +10,13 @@
     const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
     const layout = Object.assign({}, figure.layout, { template: theme.template() });
     if (narrow()) {
+      // The legend takes what a narrow page has: it is smaller, and the chart higher.
+      if (layout.showlegend !== false && figure.data.length > 4) {
+        layout.legend = { font: { size: 11 } };
+        layout.height += 80;
+        plot.style.height = `${layout.height}px`;
+      }
+      if (layout.scene) { layout.scene.camera.eye = { x: 1.95, y: -1.95, z: 0.95 }; }
       for (const trace of figure.data) {
         if (trace.type === "parcoords") { trace.labelangle = -35; layout.margin = { l: 56, r: 72, t: 120, b: 24 }; }
       }

@@ -55,7 +55,7 @@ def test_a_difference_within_the_noise_is_called_noise(tmp_path: Path) -> None:
         "Candidate 1 has the fewest multiply-adds of those that lose at most 1% of the dense model's accuracy, with "
         "90% confidence.",
     )
-    assert "no measurement on a test split" in found.trust[-1]
+    assert "not measured on a test split" in found.trust[-1]
 
 
 def test_a_small_gain_is_noise_too(tmp_path: Path) -> None:
