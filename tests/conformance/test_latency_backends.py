@@ -7,8 +7,10 @@ import getpass
 import math
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from autoprune.measure.latency.remote import device_times
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.data import Inputs, call
+from tests.processes import is_running
 
 ONCE = Timing(bursts=1, seconds=0.5)
 #: The first compilation of a process takes half a minute.
@@ -297,6 +300,24 @@ def test_a_device_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path:
     command = f"{sys.executable} -c 'import time; time.sleep(60)'"
     with pytest.raises(BackendError, match="took more than 0 seconds"):
         device_times(command, tmp_path / "model.onnx", tmp_path / "inputs.npz")()
+
+
+def test_what_a_command_has_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A script that waits for a phone has started another program, which would go on for ever."""
+    told = tmp_path / "started"
+
+    def communicate(process: subprocess.Popen[str], timeout: float) -> None:
+        while not (told.exists() and told.read_text().endswith("\n")):
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+    command = f"sh -c 'sleep 1000 & echo $! > {told}; wait'"
+    with pytest.raises(BackendError, match="the command sh took more than 600 seconds"):
+        device_times(command, tmp_path / "model.onnx", tmp_path / "inputs.npz")()
+    started = int(told.read_text())
+    while is_running(started):  # for ever where it goes on, which the test's own time limit ends
+        time.sleep(0.01)
 
 
 def test_a_device_that_fails_at_once_is_an_error_of_the_profile() -> None:

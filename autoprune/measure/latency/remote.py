@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -100,15 +103,7 @@ def _call(name: str, file: Path) -> list[float]:
 def _run(words: Sequence[str]) -> list[float]:
     name = plain_text(words[0], 100)
     try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,  # a command that waits for the keyboard would hang
-            capture_output=True,
-            text=True,
-            errors="backslashreplace",
-            timeout=_SECONDS,
-            check=False,
-        )
+        done = _finished(words)
     except (OSError, ValueError) as error:
         raise BackendError(f"the command {name} does not start: {describe_exception(error, 200)}") from error
     except subprocess.TimeoutExpired as error:
@@ -124,6 +119,33 @@ def _run(words: Sequence[str]) -> list[float]:
         raise BackendError(
             f"the last line of the command {name} must be a JSON list of milliseconds, not {told}"
         ) from error
+
+
+def _finished(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command; where it takes too long, or the run is ended meanwhile, what it has started is ended, too."""
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,  # a command that waits for the keyboard would hang
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and those of its session."""
+    process.kill()
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _checked(times: object, name: str) -> list[float]:
