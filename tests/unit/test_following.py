@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
+from typer.testing import CliRunner
 
 import autoprune
 from autoprune.cli import following
+from autoprune.cli.app import app
 from autoprune.front.front import Front
+from autoprune.front.run import Run
 from autoprune.front.suggestion import USUAL_LIMITS
 from autoprune.records.ending import Ending
+from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, flat_task, image_task
 from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
@@ -129,6 +133,22 @@ def test_the_commands_can_be_pasted(name: str, pasted: str, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert f"autoprune choose {pasted} " in printed
     assert f"autoprune export {pasted} " in printed
+
+
+def test_where_no_candidate_keeps_the_limits_the_commands_give_what_can_be_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, limits = RunFolder(tmp_path), autoprune.Limits(max_multiply_adds_share=0.5, max_drop=0.02)
+    stored = {"objectives": ["quality", "multiply_adds"], "limits": dict(limits.given)}
+    folder.write_study({"name": "mine", "quality": "accuracy", "higher_is_better": True, "settings": stored})
+    small, good = (record(1, measurement(0.5, 300), kept={}), record(3, measurement(0.89, 800), kept={}))
+    for one in (dense(), small, good):
+        folder.write_candidate(one, b"")
+    following.show_next(Run.open(tmp_path).front(), tmp_path, tmp_path / "report.html")
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line.removeprefix("Choose: autoprune ") for line in lines if line.startswith("Choose: ")]
+    told = [CliRunner().invoke(app, command.split()) for command in commands]
+    assert [one.stdout.strip() for one in told] == ["1", "3"]
 
 
 def test_a_choice_of_the_dense_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:

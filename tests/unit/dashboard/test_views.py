@@ -32,6 +32,7 @@ from autoprune.front.front import Front
 from autoprune.front.suggestion import suggest
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import PREDICTION, Latency
+from autoprune.records.run_folder import RunFolder
 from autoprune.records.workers import WORKERS, Worker, write_workers
 from autoprune.report.sections.summary import reason_of
 from tests.browser.recorded import Recorded, recorded_run
@@ -51,6 +52,16 @@ def column(data: dict[str, object], name: str) -> list[float | None]:
     columns = data["columns"]
     assert isinstance(columns, list)
     return next(one["values"] for one in columns if one["name"] == name)
+
+
+def test_a_candidate_that_only_a_number_in_doubt_puts_on_the_front_is_marked(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "busy")
+    stored = {"objectives": ["quality", "latency_ms"]}
+    folder.write_study({"name": "busy", "quality": "accuracy", "higher_is_better": True, "settings": stored})
+    busy = latency(0.3, doubts=("The machine was busy.",))
+    for one in (dense(took=latency(1.0)), record(1, measurement(0.8, 300, took=busy), kept={})):
+        folder.write_candidate(one, b"")
+    assert table_data(LiveRuns([folder.path]).snapshots(), "1")["state"] == ["dense", "in doubt"]
 
 
 def test_columns_hold_the_candidates_of_every_run(runs: LiveRuns) -> None:
