@@ -40,6 +40,9 @@ def answer(one: Snapshot, run: int, wanted: Mapping[str, object]) -> tuple[Prope
         is "limited", and "by"; and the elements of the answer.
     """
     front = one.front
+    if not front.records:
+        said = ["The dense model is measured first. Whatever is finished appears here by itself."]
+        return {"by": BY}, [html.H2("Nothing is finished yet", className="answer-title"), *sentences(said, "small")]
     asked = str(wanted.get("by") or "")
     by = asked if asked in front.problem.known else BY
     marks: Properties = {"by": by, "limited": False, "bounds": {}, "inside": []}

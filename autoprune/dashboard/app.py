@@ -222,7 +222,7 @@ def candidate(runs: LiveRuns, key: object) -> tuple[int, int] | None:
 
 def _faults(runs: LiveRuns) -> list[str]:
     return [
-        f"A run folder cannot be read; this page shows it as it was, and goes on when it can be read again. {fault}"
+        f"A run folder cannot be read; this page shows it as it was, and goes on when it can be read again: {fault}"
         for fault in runs.faults
     ]
 

@@ -27,6 +27,15 @@ _SCALES = {"linear": False, "log": True}
 _FIRST = ("latency_ms", "multiply_adds")
 #: Third axis at first: the first of these that is on no other axis.
 _THIRD = ("size_bytes", "multiply_adds", "parameters", QUALITY)
+#: What an empty chart says.
+_NOTHING = {
+    "text": "Nothing to draw yet: no candidate has both numbers on this split.",
+    "xref": "paper",
+    "yref": "paper",
+    "x": 0.5,
+    "y": 0.5,
+    "showarrow": False,
+}
 
 
 def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, object], version: str) -> Properties:
@@ -57,6 +66,8 @@ def front_chart(snapshots: Sequence[Snapshot], shown: int, wanted: Mapping[str, 
         own = [_keyed(trace, place) for trace in figure["data"]]
         traces += own if place == shown else _of_another(own, place, name)
         layout = figure["layout"]
+    if not traces:
+        layout = {**layout, "annotations": [_NOTHING]}
     return {
         "data": json_values([_lean(trace) for trace in traces]),
         "layout": json_values(layout),
@@ -110,14 +121,11 @@ def _view(one: Snapshot, wanted: Mapping[str, object]) -> TradeOff:
 
 
 def _third(one: Snapshot, view: TradeOff, wanted: Mapping[str, object]) -> str:
-    """Choose the quantity of the third axis."""
+    """Choose the quantity of the third axis; "" where there are only two."""
     known = quantities(one.front)
+    free = [name for name in (*_THIRD, *known) if name in known and name not in (view.x, view.y)]
     asked = str(wanted.get("z", ""))
-    return (
-        asked
-        if asked in known
-        else next(name for name in (*_THIRD, *known) if name in known and name not in (view.x, view.y))
-    )
+    return asked if asked in known else next(iter(free), "")
 
 
 def _drawn(one: Snapshot, view: TradeOff, third: str) -> Figure:

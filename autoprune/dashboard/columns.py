@@ -141,8 +141,10 @@ def _short(value: float) -> float | int:
 
 def _joined(name: str, parts: Sequence[dict[str, Properties]], counts: Sequence[int]) -> Properties:
     """Join a column over the runs; a run without it has no numbers."""
-    first = next(part[name] for part in parts if name in part)
-    joined = dict(first)
+    known = [part[name] for part in parts if name in part]
+    joined = dict(known[0])
+    for title in ("heading", "short"):  # runs may have other metrics
+        joined[title] = " / ".join(dict.fromkeys(str(one[title]) for one in known))
     for field in ("values", "errors"):
         if any(field in part.get(name, {}) for part in parts):
             lists = [part.get(name, {}).get(field, [None] * count) for part, count in zip(parts, counts, strict=True)]

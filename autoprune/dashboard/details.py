@@ -107,7 +107,8 @@ def _numbers(front: Front, record: CandidateRecord) -> Component:
 def _commands(one: Snapshot, record: CandidateRecord) -> list[Component]:
     """Say how to do what needs torch."""
     if not one.run.folder.has_weights(record.number):
-        return sentences(["The weights of this candidate are deleted, as another one is better."], "soft small")
+        why = "are deleted, as another one is better" if record.removed else "are not in the run folder"
+        return sentences([f"The weights of this candidate {why}."], "soft small")
     folder = shlex.quote(printable_line(one.run.folder.path, 400))
     base = f"autoprune export {folder} --candidate {record.number}"
     whole = f"{base} --format onnx --script STUDY.py --to candidate-{record.number}.onnx"

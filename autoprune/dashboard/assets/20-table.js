@@ -99,13 +99,13 @@
   }
 
   function drawBody() {
+    body.style.height = `${order.length * HEIGHT}px`;
     const first = Math.max(0, Math.floor((grid.scrollTop - HEIGHT) / HEIGHT) - SPARE);
     const last = Math.min(order.length, first + Math.ceil(grid.clientHeight / HEIGHT) + 2 * SPARE);
     const rows = [];
     const emphasised = board.emphasised();
     for (let at = first; at < last; at += 1) rows.push(drawRow(at, emphasised));
     if (active < order.length && (active < first || active >= last)) rows.push(drawRow(active, emphasised));
-    body.style.height = `${order.length * HEIGHT}px`;
     body.replaceChildren(...rows);
     if (order.length) grid.setAttribute("aria-activedescendant", `row-${active}`);
     else grid.removeAttribute("aria-activedescendant");

@@ -291,7 +291,7 @@ def _axis(front: Front, axis: _Axis, shown: _Shown) -> Properties:
     if axis.form:
         found["tickformat"] = axis.form
     reach = _reach(axis, shown)
-    if axis.log and (reach is None or reach[1] >= 10 * reach[0]):
+    if axis.log and reach is not None and reach[1] >= 10 * reach[0]:
         found["dtick"] = "D2"  # ticks at 1, 2 and 5
     return (
         found if reach is None else {**found, "range": [math.log10(end) for end in reach] if axis.log else list(reach)}
@@ -305,6 +305,8 @@ def _reach(axis: _Axis, shown: _Shown) -> tuple[float, float] | None:
     if len(beaten):
         ends.append(np.quantile(beaten, (_OUTSIDE, 1 - _OUTSIDE), method="nearest"))
     values = np.concatenate(ends)
+    if len(np.unique(values)) < 2:  # what was stopped is all that there is beside one number
+        values = np.concatenate([values, axis.values[shown.stopped]])
     if not len(values):
         return None
     values = np.log10(values) if axis.log else values

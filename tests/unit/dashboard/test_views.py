@@ -76,6 +76,21 @@ def test_columns_hold_the_candidates_of_every_run(runs: LiveRuns) -> None:
     json.dumps(data, allow_nan=False)
 
 
+def test_metrics_of_several_runs_share_a_column_that_names_both(runs: LiveRuns) -> None:
+    first, second = runs.snapshots()
+    other = Front.of(second.front.records, replace(second.front.problem, metric="f1", metrics={}))
+    data = table_data([first, replace(second, front=other, found={})], "1")
+    headings = [one["heading"] for one in data["columns"]]  # type: ignore[attr-defined]
+    assert headings[0] == "accuracy (search) / f1 (search)"
+    assert "parameters" in headings
+
+
+def test_weights_that_are_missing_are_told_apart_from_deleted_ones(tmp_path: Path) -> None:
+    recorded_run(tmp_path / "run", 6).folder.weights(3).unlink()
+    one = LiveRuns([tmp_path / "run"]).runs[0].now
+    assert "are not in the run folder" in str(details(one, 0, 3, read_only=False))
+
+
 def test_the_chart_keys_its_points_by_run(runs: LiveRuns) -> None:
     figure = front_chart(runs.snapshots(), 0, {"x": "multiply_adds", "y": "recall", "xs": "linear"}, "1")
     assert isinstance(figure, dict)
@@ -91,6 +106,16 @@ def test_the_chart_keys_its_points_by_run(runs: LiveRuns) -> None:
     assert not any({"x", "y", "z", "text"} & trace.keys() for trace in third["data"]), "the page has the numbers"
     assert [trace["name"] for trace in third["data"] if trace.get("showlegend")] == ["digits"], "the other run, once"
     json.dumps([figure, third], allow_nan=False)
+
+
+def test_before_anything_is_finished_there_is_a_chart_and_a_sentence(tmp_path: Path) -> None:
+    waiting = LiveRuns([Recorded(tmp_path / "run").folder.path])
+    figure = front_chart(waiting.snapshots(), 0, {"view": "3d"}, "1")
+    assert (figure["data"], figure["axes"]) == ([], {"x": "quality", "y": "quality"})
+    assert "Nothing to draw yet" in str(figure["layout"])
+    marks, parts = answer(waiting.runs[0].now, 0, {"limits": {"max_drop": 0.1}})
+    assert "chosen" not in marks
+    assert "Nothing is finished yet" in str(parts)
 
 
 @pytest.mark.parametrize("wanted", [{}, {"x": "<b>"}, {"x": None, "split": 3, "ys": ["log"], "view": "4d", "z": {}}])

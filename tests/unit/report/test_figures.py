@@ -82,6 +82,13 @@ def test_what_is_beaten_or_stopped_is_pale_and_has_no_bars() -> None:
     assert "stopped at 50% of its training" in stopped.text[0]
 
 
+def test_where_everything_was_stopped_the_chart_reaches_as_far_as_that() -> None:
+    stopped = [dataclasses.replace(record(n, measurement(0.5 + n / 10, 200 * n)), fidelity=0.5) for n in (1, 2)]
+    low, high = pareto(front_of([dense(), *stopped]), "multiply_adds").layout.xaxis.range
+    assert 10**low < 200
+    assert 10**high > 1000
+
+
 def test_no_origin_is_forgotten() -> None:
     assert set(ORIGIN_COLOURS) == set(ORIGIN_NAMES) == set(Origin)
     records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(Origin)]
