@@ -128,6 +128,8 @@ def measure_tests(
 ) -> None:
     """Measure the front, the dense model and the uniform sweep on the test split.
 
+    A candidate whose place on the front is in doubt may be chosen, so it is measured, too.
+
     Args:
         context: Context of the trials.
         folder: Run folder.
@@ -136,7 +138,7 @@ def measure_tests(
         untested: Collects the candidates that cannot be measured.
         follow: Called with (done, total) candidates.
     """
-    members = {record.number for record in front.members}
+    members = {record.number for record in (*front.members, *front.undecided)}
     wanted = [
         position
         for position, record in enumerate(records)

@@ -13,7 +13,7 @@ from autoprune.records.measurement import Latency
 from autoprune.study.finish import BUSY
 from autoprune.trial import costs
 from tests.tasks import image_task
-from tests.unit.study.small import settings
+from tests.unit.study.small import settings, space
 
 TRIALS = 3
 
@@ -41,10 +41,11 @@ class _Host:
 
 
 @pytest.fixture
-def run_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[_Host], autoprune.Study]:
-    def run(host: _Host) -> autoprune.Study:
+def run_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., autoprune.Study]:
+    def run(host: _Host, **changes: object) -> autoprune.Study:
         monkeypatch.setattr(costs, "LatencyComparer", host.comparer)
-        chosen = settings(trials=TRIALS, latency_rounds=3, objectives=("quality", "multiply_adds", "latency_ms"))
+        given = {"objectives": ("quality", "multiply_adds", "latency_ms"), **changes}
+        chosen = settings(trials=TRIALS, latency_rounds=3, **given)
         study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
         study.run()
         return study
@@ -56,7 +57,7 @@ def _in_doubt(study: autoprune.Study) -> list[bool]:
     return [not latency.trusted for record in study.records for latency in record.search.latencies.values()]
 
 
-def test_they_are_measured_again_once_the_machine_is_quiet(run_on: Callable[[_Host], autoprune.Study]) -> None:
+def test_they_are_measured_again_once_the_machine_is_quiet(run_on: Callable[..., autoprune.Study]) -> None:
     host = _Host(busy=TRIALS)
     study = run_on(host)
     assert _in_doubt(study) == [False] * TRIALS
@@ -67,7 +68,7 @@ def test_they_are_measured_again_once_the_machine_is_quiet(run_on: Callable[[_Ho
 
 
 def test_on_a_busy_machine_the_run_ends_and_the_same_command_goes_on(
-    run_on: Callable[[_Host], autoprune.Study],
+    run_on: Callable[..., autoprune.Study],
 ) -> None:
     host = _Host(busy=float("inf"))
     study = run_on(host)
@@ -76,3 +77,13 @@ def test_on_a_busy_machine_the_run_ends_and_the_same_command_goes_on(
     timeless = replace(study.problem, objectives=("quality", "multiply_adds"))
     assert study.front().members == autoprune.Front.of(study.records, timeless).members, "they decide nothing"
     assert _in_doubt(run_on(_Host(busy=0))) == [False] * TRIALS
+
+
+def test_what_only_a_doubt_keeps_off_the_front_may_be_chosen_and_is_tested(
+    run_on: Callable[..., autoprune.Study],
+) -> None:
+    untrained = {"objectives": ("quality", "latency_ms"), "space": space(steps=0, reconstruction=(0,))}
+    front = run_on(_Host(busy=float("inf")), **untrained).front()
+    assert front.undecided, "smaller and worse than the dense model, and quicker by a number in doubt"
+    assert all(one.test is not None for one in (*front.members, *front.undecided))
+    assert front.choose(autoprune.Limits()) in front.undecided
