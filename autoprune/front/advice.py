@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprune.errors import SelectionError
@@ -42,22 +43,37 @@ def other_choices(front: Front, limits: Limits) -> Iterator[OtherChoice]:
     given = limits.given
     costs = {name: number for name, number in given.items() if limits.each[name].is_cost}
     rest = {name: number for name, number in given.items() if name not in costs}
-    for kept, by, confidence, what in (
-        (given, "multiply_adds", 0.5, "By the measured numbers alone, whatever their noise and doubts"),
-        (costs, QUALITY, CONFIDENCE, "The best within the limits of cost"),
-        (rest, "multiply_adds", CONFIDENCE, "The cheapest within the other limits"),
+    told = sorted({limit.objective for limit in limits.each.values() if limit.is_cost}) or ["multiply_adds"]
+    yield from _choices(
+        front, given, "multiply_adds", told, {0.5: "By the measured numbers alone, whatever their noise"}
+    )
+    measured = ", by the measured numbers"
+    for kept, by, what in (
+        (costs, QUALITY, "The best within the limits of cost"),
+        (rest, "multiply_adds", "The cheapest within the other limits"),
     ):
+        yield from _choices(front, kept, by, told, {CONFIDENCE: what, 0.5: what + measured})
+
+
+def _choices(
+    front: Front, kept: Mapping[str, float], by: str, told: Sequence[str], tries: Mapping[float, str]
+) -> Iterator[OtherChoice]:
+    """Choose within some limits; with the first confidence at which a pruned model keeps them.
+
+    told: costs to tell of it; tries: confidence -> what the choice is.
+    """
+    for confidence, what in tries.items() if kept else ():
         try:
             record = front.choose(Limits(**kept), by, confidence)
         except SelectionError:
             continue
-        if not kept or record.origin is Origin.DENSE:
+        if record.origin is Origin.DENSE:
             continue
-        options = [f"--limit {name}={number:.10g}" for name, number in kept.items()]
+        options = [f"--limit {shlex.quote(name)}={number:.10g}" for name, number in kept.items()]
         options += ["--by quality"] if by == QUALITY else []
         options += ["--confidence 0.5"] if confidence < CONFIDENCE else []
         has = [f"{front.metric} {record.search.quality:.4g}"]
-        limited = {limit.objective for limit in limits.each.values() if limit.is_cost} or {by}
-        has += [f"{name} {front.value(record, name):.6g}" for name in sorted(limited)]
+        has += [f"{name} {front.value(record, name):.6g}" for name in told]
         said = f"{what}, candidate {record.number}: {', '.join(has)}."
         yield OtherChoice(number=record.number, sentence=said, options=" ".join(options))
+        return
