@@ -42,6 +42,7 @@ class NumbersModel:
         scanned: Whether there is a scan.
         objectives: Objectives of the study.
         seed: Seed of the harms and of the noise.
+        damage: Number of a candidate -> damage that is left of it.
     """
 
     groups: int = 40
@@ -51,7 +52,7 @@ class NumbersModel:
     topology: Topology = field(init=False)
     problem: Problem = field(init=False)
     _harm: dict[str, float] = field(init=False)
-    _damage: dict[int, float] = field(init=False, default_factory=dict)
+    damage: dict[int, float] = field(init=False, default_factory=dict)
     _common: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,7 @@ class NumbersModel:
         """Run a trial to its end, or to the rung at which the search stops it."""
         lost = self._lost(proposal.plan.widths)
         parent = next((one for one in search.records if one.number == proposal.start_from), None)
-        inherited = 0.0 if parent is None else self._damage[parent.number]
+        inherited = 0.0 if parent is None else self.damage[parent.number]
         before = 0.0 if parent is None else self._lost(parent.widths)
         damage, fidelity = inherited + _DAMAGE * max(lost - before, 0.0), 1.0
         rungs = []
@@ -101,10 +102,10 @@ class NumbersModel:
             if search.should_stop(proposal, *rungs[-1]):
                 fidelity = max(share, 0.01)
                 break
-        self._damage[proposal.number] = damage * _MENDED**fidelity
+        self.damage[proposal.number] = damage * _MENDED**fidelity
         steps = proposal.plan.recovery.steps
         return Result(
-            measurement=self._measured(proposal, lost + self._damage[proposal.number]),
+            measurement=self._measured(proposal, lost + self.damage[proposal.number]),
             rungs=tuple(rungs),
             fidelity=fidelity,
             work=Work(trained=round(128 * steps * fidelity), forward=512 * (1 + len(rungs))),

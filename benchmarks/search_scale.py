@@ -1,13 +1,15 @@
 """What the search costs after many trials: time of `ask` and `tell`, size of the journal, memory of the process.
 
-    python -m benchmarks.search_scale [--counts 300,1000] [--out 8] [--groups 40] [--memory 10000]
+    python -m benchmarks.search_scale [--counts 300,1000] [--out 8] [--memory 10000] [--keep FOLDER]
 
 A model of numbers (`benchmarks.numbers_model`) is searched by the real `Search` with a journal file and eight proposals
 out, which end in any order. Times are processor time of the asks and tells of the last 50 trials before each count; an
 ask may first answer proposals that are known. The calls of Python and C functions of an ask are counted, too, which do
 not depend on how busy the machine is.
 
-The samplers: the default with a scan (TPE), without one (evolution), and for many groups (evolution), and by name.
+The samplers: the default with a scan (TPE), without one (evolution), and for many groups (evolution), and by name. Each
+has trials of its own. `--keep` writes a study to a folder shortly before the first count, and goes on with the one that
+is there, so that thousands of trials are run once.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import gc
 import json
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -39,10 +42,14 @@ from benchmarks.memory import with_peak
 from benchmarks.numbers_model import NumbersModel
 from benchmarks.reporting import print_table
 
+#: Groups of most studies.
+_GROUPS = 40
 #: Trials before a count whose asks and tells are timed; asks whose calls are counted.
 _WINDOW, _COUNTED = 50, 3
 #: Candidates of the study whose copies fill the memory; asks that are timed after that.
 _SHORT, _ASKED = 200, 20
+#: File of a study that is kept: its candidates and their damage.
+_STUDY = "study.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,7 @@ class Case:
     Attributes:
         name: Name of its row.
         sampler: Sampler of the settings.
-        groups: Number of groups; the option's where it is 0.
+        groups: Number of groups; _GROUPS where it is 0.
         scanned: Whether there is a scan.
     """
 
@@ -67,7 +74,7 @@ CASES = (
     Case(name="auto without a scan (evolution)", sampler="auto", scanned=False),
     Case(name="auto with 120 groups (evolution)", sampler="auto", groups=120),
     Case(name="evolution", sampler="evolution"),
-    Case(name="nsga2", sampler="nsga2"),
+    *(Case(name=name, sampler=name) for name in ("nsga2", "nsga3", "qmc", "random")),
 )
 
 
@@ -102,6 +109,12 @@ class Driver:
             self.search.tell(done, result)
             self.tells.append(time.process_time() - start)
 
+    def finish(self) -> None:
+        """Tell the proposals that are out."""
+        for done in self._waiting:
+            self.search.tell(done, self.numbers.result(self.search, done))
+        self._waiting.clear()
+
     def ask(self) -> bool:
         """Ask once; return whether there was a proposal."""
         start = time.process_time()
@@ -115,31 +128,38 @@ class Driver:
 def main(
     counts: str = "300,1000",
     out: int = 8,
-    groups: int = 40,
     memory: int = 10_000,
     only: str = "",
     profile: Path | None = None,
+    keep: Path | None = None,
 ) -> None:
     """Drive a search for each sampler and print what it costs."""
     marks = [int(count) for count in counts.split(",")]
     rows: list[list[str]] = []
     for case in CASES:
         if only in case.name:
-            rows += measure(case, marks, (out, groups), profile)
+            rows += measure(case, marks, (out, _GROUPS), profile, keep)
     print_table(
-        f"Asking and telling with {out} proposals out, {groups} groups: ms, median and 95 %",
+        f"Asking and telling with {out} proposals out, {_GROUPS} groups: ms, median and 95 %",
         ("sampler", "trials", "ask", "ask, 95 %", "tell", "tell, 95 %", "calls of an ask", "journal, kB a trial"),
         rows,
     )
     if memory:
-        print_memory(memory, out, groups)
+        print_memory(memory, out, _GROUPS)
 
 
-def measure(case: Case, counts: Sequence[int], shape: tuple[int, int], profile: Path | None) -> list[list[str]]:
-    """Return one row for each number of trials. shape: proposals out, groups."""
+def measure(
+    case: Case, counts: Sequence[int], shape: tuple[int, int], profile: Path | None = None, keep: Path | None = None
+) -> list[list[str]]:
+    """Return one row for each number of trials. shape: proposals out, groups; keep: where studies are kept."""
     out, groups = shape
     numbers, rows = NumbersModel(case.groups or groups, case.scanned), []
-    with _driver(numbers, case.sampler, (counts[-1], out)) as (driver, journal):
+    kept = None if keep is None else keep / f"{case.name.replace(' ', '_')}-{groups}-{counts[0]}"
+    with _driver(numbers, case.sampler, (counts[-1], out), kept) as (driver, journal):
+        if kept is not None and not kept.exists():
+            driver.run_to(counts[0] - 2 * _WINDOW)
+            driver.finish()
+            _keep(driver, journal, kept)
         for count in counts:
             driver.run_to(count - _WINDOW)
             driver.asks.clear()
@@ -203,13 +223,31 @@ def _numbered(text: str, number: int) -> str:
 
 
 @contextmanager
-def _driver(numbers: NumbersModel, sampler: str, shape: tuple[int, int]) -> Iterator[tuple[Driver, Path]]:
-    """Yield the driver of a new search, and its journal. shape: trials, proposals out."""
+def _driver(
+    numbers: NumbersModel, sampler: str, shape: tuple[int, int], kept: Path | None = None
+) -> Iterator[tuple[Driver, Path]]:
+    """Yield the driver of a new search, or of one that was kept, and its journal. shape: trials, proposals out."""
     trials, out = shape
     with tempfile.TemporaryDirectory() as folder:
+        records: list[CandidateRecord] = []
+        if kept is not None and kept.exists():
+            shutil.copy(kept / JOURNAL, folder)
+            texts, damage = json.loads((kept / _STUDY).read_text())
+            records = [CandidateRecord.from_json(text) for text in texts]
+            numbers.damage.update({int(number): left for number, left in damage.items()})
         ledger = Ledger.of(open_journal(Path(folder)), numbers.problem)
-        search = Search(numbers.model, numbers.settings(sampler, 2 * trials), ledger=ledger)
-        yield Driver(search, numbers, out), Path(folder) / JOURNAL
+        settings = numbers.settings(sampler, 2 * trials)
+        yield (
+            Driver(Search(numbers.model, settings, ledger=ledger, records=records), numbers, out),
+            Path(folder) / JOURNAL,
+        )
+
+
+def _keep(driver: Driver, journal: Path, kept: Path) -> None:
+    kept.mkdir(parents=True)
+    shutil.copy(journal, kept)
+    texts = [record.to_json() for record in driver.search.records]
+    (kept / _STUDY).write_text(json.dumps([texts, driver.numbers.damage]))
 
 
 def _both(seconds: Sequence[float]) -> tuple[str, str]:
