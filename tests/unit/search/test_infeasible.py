@@ -65,6 +65,26 @@ def test_the_sampler_proposes_fewer_plans_without_memory(sampler: str) -> None:
     assert sum(proposed(True, seed) for seed in seeds) < 0.6 * sum(proposed(False, seed) for seed in seeds)
 
 
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_generations_descend_from_no_plan_without_memory(sampler: str) -> None:
+    """The cheapest plans have none: by their costs alone they would be on every front."""
+    search = Search(model(), settings(sampler=sampler, trials=70, polish=0.0, solved_points=0, early_stopping="none"))
+    for _ in range(70):
+        proposal = asked(search)
+        cheap = search.state.model.topology.share(proposal.plan.widths) < 0.4
+        if proposal.origin is Origin.SAMPLED and cheap:
+            search.fail(proposal.number, "out of memory", infeasible=True)
+        else:
+            search.tell(proposal, run_trial(search, proposal))
+    ledger = search.state.ledger
+    without = {trial._trial_id for trial in ledger.trials() if OUT_OF_MEMORY in trial.constraints}
+    attributes = ledger.storage.get_study_system_attrs(ledger.study._study_id)
+    generations = [set(parents) for key, parents in attributes.items() if ":parent:" in key]
+    assert len(without) > 5
+    assert len(generations) > 3
+    assert not any(parents & without for parents in generations[-2:])
+
+
 def test_nothing_is_made_up_for_the_dense_model_or_where_a_cost_is_unknown() -> None:
     search = Search(model(), settings())
     dense = asked(search)
