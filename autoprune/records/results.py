@@ -109,7 +109,7 @@ class Results:
             number: Number of the trial.
         """
         shutil.rmtree(self._place(number), ignore_errors=True)
-        for path in (self._begun(number), self._lock(number)):
+        for path in (self._prepared(number), self._begun(number), self._lock(number)):
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -141,7 +141,19 @@ class Results:
         Raises:
             StorageError: It cannot be written.
         """
-        write_atomically(self._begun(number), f"{socket.gethostname()}:{os.getpid()}".encode())
+        write_atomically(self._begun(number), _process())
+
+    def prepare(self, number: int) -> None:
+        """Tell the process of the study that this process makes the task, before it begins a trial.
+
+        Args:
+            number: Number of the trial.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._make_folder()
+        write_atomically(self._prepared(number), _process())
 
     def worker(self, number: int) -> str:
         """Return the process that has begun a trial, as host:process; "" where none has.
@@ -149,10 +161,15 @@ class Results:
         Args:
             number: Number of the trial.
         """
-        try:
-            return self._begun(number).read_text(errors="replace")[:200]
-        except OSError:
-            return ""
+        return _read(self._begun(number))
+
+    def maker(self, number: int) -> str:
+        """Return the process that makes or made the task for a trial, as host:process; "" where it was there.
+
+        Args:
+            number: Number of the trial.
+        """
+        return _read(self._prepared(number))
 
     def forget(self, number: int) -> None:
         """Forget which process has begun a trial, before another one is sent it.
@@ -160,7 +177,8 @@ class Results:
         Args:
             number: Number of the trial.
         """
-        self._begun(number).unlink(missing_ok=True)
+        for path in (self._prepared(number), self._begun(number)):
+            path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete all of it, when no trial is out."""
@@ -178,5 +196,19 @@ class Results:
     def _begun(self, number: int) -> Path:
         return self.path / f"{number:05d}.begun"
 
+    def _prepared(self, number: int) -> Path:
+        return self.path / f"{number:05d}.prepared"
+
     def _lock(self, number: int) -> Path:
         return self.path / f"{number:05d}.lock"
+
+
+def _process() -> bytes:
+    return f"{socket.gethostname()}:{os.getpid()}".encode()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[:200]
+    except OSError:
+        return ""

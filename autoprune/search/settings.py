@@ -161,6 +161,8 @@ class WorkerSettings:
         resources: Further resources that Ray keeps for a trial, as NAME=AMOUNT.
         trial_timeout: Seconds after which a trial is ended and counts as failed (`--trial-timeout`); None takes 20
             times the median of the finished trials, a minute or more. Needs workers.
+        task_timeout: Seconds in which a worker has to make the task, before its first trial; after that the run ends
+            with a message. None waits for ever.
         latency: When workers measure latency: "end" predicts it while trials run, and measures what reaches the front
             at the end of the run; "quiet" measures in each trial, while no other trial of the host runs. With Ray, any
             other name is that of a resource: latencies are measured at the end, where the cluster has it.
@@ -176,6 +178,7 @@ class WorkerSettings:
     gpus: Annotated[float, NON_NEGATIVE] = 0.0
     resources: Annotated[tuple[str, ...], each(NAME, least=0)] = ()
     trial_timeout: Annotated[float | None, or_none(POSITIVE)] = None
+    task_timeout: Annotated[float | None, or_none(POSITIVE)] = 1800.0
     latency: Annotated[str, NAME] = AT_END
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import autoprune
 from tests.end_to_end.script import environment
 from tests.faults.ray_cluster import Cluster, ray_cluster  # it says how Ray is imported
 from tests.faults.test_workers import TRIALS, candidates, script, wait_for, whole
+from tests.processes import is_running
 
 pytest.importorskip("ray")
 
@@ -58,6 +60,15 @@ def test_a_plan_that_kills_its_workers_is_given_up(cluster: Cluster, tmp_path: P
     (failure,) = whole(tmp_path, failed=1).failures
     assert failure.number == 3
     assert "its worker died 3 times; it is given up" in failure.text
+
+
+def test_a_worker_that_waits_for_ever_in_the_task_ends_the_run_with_a_message(cluster: Cluster, tmp_path: Path) -> None:
+    process = command(script(tmp_path, "wait"), cluster, "--set", "workers.task_timeout=15")
+    _, said = process.communicate()
+    assert process.returncode == 2, said
+    assert "A worker cannot make the task" in said
+    while is_running(int((tmp_path / "waits").read_text())):
+        time.sleep(0.01)
 
 
 def test_the_process_of_the_study_dies_and_no_trial_is_done_twice(cluster: Cluster, tmp_path: Path) -> None:

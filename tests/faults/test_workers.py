@@ -264,3 +264,11 @@ def test_a_script_that_fails_in_workers_alone_says_so(tmp_path: Path) -> None:
     assert answer.code == 2
     assert "A worker cannot make the task" in answer.sentence
     assert "not in a worker" in answer.sentence
+
+
+@slow
+def test_a_worker_that_waits_for_ever_in_the_task_ends_the_run_with_a_message(tmp_path: Path) -> None:
+    answer = run(script(tmp_path, "wait"), "--set", "workers.task_timeout=5")
+    assert answer.code == 2, answer.text
+    assert "A worker cannot make the task: it must be made within 5 s (workers.task_timeout)" in answer.sentence
+    assert not is_running(int((tmp_path / "waits").read_text()))

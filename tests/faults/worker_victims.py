@@ -43,10 +43,20 @@ def arm(arguments: dict[str, object], victim: str, folder: str) -> None:
             at_trial(int(number), stop)
         case "memory":
             at_trial(int(number), out_of_memory)
+        case "wait":
+            wait_for_ever(place)
         case "note":
             at_trial(int(number), lambda: (place / "trained").open("a").write(f"{number} "))
         case _:
             die_at(name, place)
+
+
+def wait_for_ever(place: Path) -> None:
+    """Wait in task(), in all workers but the first one."""
+    if not once(place / "made"):
+        (place / "waits").write_text(str(os.getpid()))
+        while True:
+            time.sleep(60)
 
 
 def out_of_memory() -> None:

@@ -131,9 +131,17 @@ def hire(hiring: Hiring, search: Search) -> Iterator[Crew]:
     if hiring.is_inline:
         yield InlineCrew(TrialRunner.of(hiring.folder, hiring.context, hiring.settings), search)
         return
-    results, timeout = Results(hiring.folder), hiring.settings.workers.trial_timeout
+    results, workers = Results(hiring.folder), hiring.settings.workers
     with _executor(hiring) as (executor, count), _unit(hiring) as unit:
-        yield WorkerCrew(executor, count, unit, results, search, timeout=timeout)
+        yield WorkerCrew(
+            executor,
+            count,
+            unit,
+            results,
+            search,
+            timeout=workers.trial_timeout,
+            task_timeout=workers.task_timeout,
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,18 +70,32 @@ def run_unit(unit: Unit) -> Report:
         How it went. Exceptions are reported and not raised, so that what an executor raises is the death of a worker.
     """
     try:
-        worker = _worker(unit.folder, unit.source, unit.settings)
+        trial = Proposal.from_json(unit.proposal) if unit.proposal else None
+        worker = _worker(_Setup(unit.folder, unit.source, unit.settings, trial=-1 if trial is None else trial.number))
     except (AutopruneError, OSError) as error:
         return Report(stops=str(error), traceback=traceback.format_exc(), setup=True)
     except BaseException as error:  # the user's code runs here, and may even call sys.exit
         return Report(stops=describe_exception(error), traceback=traceback.format_exc(), setup=True)
-    return _run_trial(worker, Proposal.from_json(unit.proposal)) if unit.proposal else _measure(worker, unit.candidate)
+    return _measure(worker, unit.candidate) if trial is None else _run_trial(worker, trial)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What a worker is made of, and the trial for which it is made; -1 for none."""
+
+    folder: str
+    source: TaskSource
+    settings: str
+    trial: int = field(compare=False)
 
 
 @lru_cache(maxsize=2)  # two studies may share an executor; tasks of earlier runs free their memory
-def _worker(folder: str, source: TaskSource, settings: str) -> TaskWorker:
-    read = StudySettings.from_dict(json.loads(settings), "settings of the run")
-    return TaskWorker.of(RunFolder(Path(folder)), source, read)
+def _worker(setup: _Setup) -> TaskWorker:
+    folder = RunFolder(Path(setup.folder))
+    if setup.trial >= 0:
+        Results(folder).prepare(setup.trial)
+    read = StudySettings.from_dict(json.loads(setup.settings), "settings of the run")
+    return TaskWorker.of(folder, setup.source, read)
 
 
 def _run_trial(worker: TaskWorker, proposal: Proposal) -> Report:

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from autoprune.errors import AutopruneError, ConfigurationError, StorageError, describe_exception
+from autoprune.errors import AutopruneError, ConfigurationError, StorageError, describe_exception, error_message
 from autoprune.front.run_state import seconds_of
 from autoprune.records.origins import Origin
 from autoprune.records.results import Results
@@ -47,13 +47,15 @@ class _Out:
         future: Its call.
         unit: Unit of work that the worker was sent.
         worker: Name of the worker that has begun it; "" before.
-        since: Clock time at which it was seen to have begun.
+        maker: Name of the worker that makes the task for it; "" before, and where the task was there.
+        since: Clock time at which it was seen to have begun, and before that the task.
     """
 
     proposal: Proposal
     future: Future[Report]
     unit: Unit
     worker: str = ""
+    maker: str = ""
     since: float = 0.0
 
 
@@ -67,6 +69,7 @@ class WorkerCrew:
         results: Results in the run folder.
         search: Search that proposes.
         timeout: Seconds after which a trial is ended; None for TIMES_MEDIAN times the median.
+        task_timeout: Seconds in which a worker has to make the task; None for any time.
         clock: Monotonic time in seconds.
     """
 
@@ -79,11 +82,12 @@ class WorkerCrew:
         search: Search,
         *,
         timeout: float | None = None,
+        task_timeout: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor, self._count, self._unit = executor, count, unit
         self._results, self._search = results, search
-        self._timeout, self._clock = timeout, clock
+        self._timeout, self._task_timeout, self._clock = timeout, task_timeout, clock
         self._out: dict[int, _Out] = {}
         self._looked = clock()
 
@@ -167,9 +171,19 @@ class WorkerCrew:
                 yield self._ended(one.proposal, one.future.result())
 
     def _look_at(self, one: _Out) -> None:
-        """Note which worker runs a trial, and since when."""
-        if not one.worker:
-            one.worker, one.since = self._results.worker(one.proposal.number), self._clock()
+        """Note which worker makes the task or runs a trial, and since when."""
+        if one.worker:
+            return
+        number, now = one.proposal.number, self._clock()
+        if worker := self._results.worker(number):
+            one.worker, one.since = worker, now
+        elif not one.maker:
+            one.maker, one.since = self._results.maker(number), now
+        elif self._task_timeout is not None and now - one.since > self._task_timeout:
+            wanted = f"be made within {self._task_timeout:g} s (workers.task_timeout)"
+            remedy = "See where task() waits, or give it more time: --set workers.task_timeout=SECONDS."
+            late = error_message("it", wanted, f"none yet from the process {one.maker}", remedy)
+            raise ConfigurationError(f"A worker cannot make the task: {late}")
 
     def _again(self, one: _Out, error: BaseException) -> Ended | None:
         """Send a trial again whose worker died; give it up where it has ended its workers too often."""
@@ -183,7 +197,8 @@ class WorkerCrew:
             given_up = f"its worker died {MAX_ATTEMPTS} times; it is given up. The last time: {message}"
             return Ended(proposal=one.proposal, outcome=Failure(message=given_up), traceback=given_up)
         one.unit = replace(one.unit, attempt=one.unit.attempt + 1)
-        one.worker, one.future = "", self._submit(one.unit, number)
+        one.worker = one.maker = ""
+        one.future = self._submit(one.unit, number)
         return None
 
     def _ended(self, proposal: Proposal, report: Report) -> Ended:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.errors import ConfigurationError
 from autoprune.records.results import Results
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.ledger import Ledger
@@ -86,3 +87,37 @@ def test_a_result_that_is_stored_counts_however_late_its_worker_is(crewed: Crewe
     (ended,) = crewed.crew.wait()
     assert ended.outcome == result
     assert crewed.crew.out == 0
+
+
+def test_time_in_which_a_worker_makes_the_task_is_no_time_of_the_trial_and_has_a_limit(crewed: Crewed) -> None:
+    number = crewed.proposal.number
+    crew = WorkerCrew(
+        Never(),
+        1,
+        Unit(folder=str(crewed.folder / "run"), source=TaskSource(), settings="{}"),
+        crewed.results,
+        crewed.search,
+        timeout=60.0,
+        task_timeout=600.0,
+        clock=lambda: crewed.now[0],
+    )
+    crew.start(crewed.proposal)
+    assert not crewed.results.worker(number)
+    for seconds in range(0, 1000, 5):  # it waits for a worker
+        crewed.now[0] += 5
+        assert not crew.wait(), seconds
+    crewed.results.prepare(number)
+    for _ in range(119):
+        crewed.now[0] += 5
+        assert not crew.wait()
+    assert not crew.workers
+    crewed.now[0] += 3600.0  # Ctrl-Z
+    assert not crew.wait()
+    crewed.now[0] += 5
+    assert not crew.wait()
+    crewed.now[0] += 9
+    with pytest.raises(ConfigurationError, match=r"within 600 s \(workers.task_timeout\), but got none yet from"):
+        crew.wait()
+    crewed.results.begin(number)
+    assert not crew.wait()
+    assert [one.trial for one in crew.workers] == [number]
