@@ -77,6 +77,10 @@ def test_a_limit_gives_the_candidate_that_choose_gives(opened: Opened, address: 
     strong, faded = (page.evaluate(OPACITY, page.evaluate(POINT, key)) for key in (f"0.{chosen.number}", "0.1"))
     assert strong > 200
     assert 0 < faded < 100
+    below = [[x, y + 20] for x, y in (page.evaluate(POINT, key) for key in (f"0.{chosen.number}", "0.0"))]
+    strong, faded = ([page.evaluate(OPACITY, [x + step, y]) for step in (-1, 0, 1)] for x, y in below)
+    assert max(strong) > 100, "its interval"
+    assert 0 < max(faded) < 100, "the interval of the dense model"
     assert "limit=max_latency_ms:2" in page.url
     page.get_by_label("latency (ms), at most", exact=True).fill("0.0001")
     page.wait_for_selector("#answer h2:has-text('No candidate')")

@@ -67,6 +67,24 @@
     return { x: scale(xaxis, false), y: scale(yaxis, true), left: xaxis._offset, top: yaxis._offset, wide: xaxis._length, high: yaxis._length };
   }
 
+  /* Paint the intervals of one point: they are as pale as the point. */
+  function paintBars(pen, trace, place, at, alpha) {
+    for (const [axis, other] of [["x", "y"], ["y", "x"]]) {
+      const arms = trace[`error_${axis}`];
+      const [value, across] = [trace[axis][place], at[other](trace[other][place])];
+      if (!arms || arms.array[place] === null || arms.arrayminus[place] === null) continue;
+      const ends = [at[axis](value - arms.arrayminus[place]), at[axis](value + arms.array[place])];
+      if (!ends.every(Number.isFinite)) continue;
+      const corners = axis === "x" ? [[ends[0], across], [ends[1], across]] : [[across, ends[0]], [across, ends[1]]];
+      pen.setTransform(pen.scaled, 0, 0, pen.scaled, 0, 0);
+      Object.assign(pen, { globalAlpha: alpha, strokeStyle: arms.color, lineWidth: arms.thickness });
+      pen.beginPath();
+      pen.moveTo(...corners[0]);
+      pen.lineTo(...corners[1]);
+      pen.stroke();
+    }
+  }
+
   /* Paint one marker of a trace. The pen's place and colours are another's afterwards. */
   board.stamp = (pen, { symbol, color, size, width, alpha }, x, y) => {
     const [, kind, open, dot] = /^(.*?)(-open)?(-dot)?$/.exec(symbol || "circle");
@@ -91,6 +109,7 @@
       const faded = strong && !strong.has(trace.customdata[place]);
       const alpha = (faded ? board.unselected : each(marker.opacity, place) ?? 1) * (trace.opacity ?? 1);
       const [symbol, color, size, width] = [marker.symbol, marker.color, marker.size, edge.width].map((value) => each(value, place));
+      paintBars(pen, trace, place, at, alpha);
       board.stamp(pen, { symbol, color, size, width: width || 0, alpha }, x, y);
     });
     pen.restore();

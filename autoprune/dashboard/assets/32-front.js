@@ -1,5 +1,5 @@
-/* The chart of the front. Plotly draws its axes, intervals, legend and labels, and tells what is pointed at; the points and the
-   marks of the state are painted on a canvas (25-canvas.js), so that a moved limit or a selection redraws nothing else. */
+/* The chart of the front. Plotly draws its axes, legend and labels, and tells what is pointed at; the points with their intervals
+   and the marks of the state are painted on a canvas (25-canvas.js), so that a moved limit or a selection redraws nothing else. */
 (() => {
   "use strict";
   const board = window.board;
@@ -79,14 +79,14 @@
   /* Group of the legend that switches a trace off. */
   const groupOf = (trace, number) => trace.legendgroup || `trace ${number}`;
 
-  /* What plotly draws of a trace whose points are painted: its intervals, and one entry of the legend. Plotly finds the point
-     under the pointer without drawing any; in space it knows of none. */
+  /* What plotly draws of a trace whose points are painted: one entry of the legend. Plotly finds the point under the pointer
+     without drawing any; in space it knows of none. */
   function bare(trace, number, flat) {
     const own = { type: flat ? "scatter" : "scatter3d", legendgroup: groupOf(trace, number), legendrank: trace.legendrank, name: trace.name, opacity: trace.opacity };
     const entry = { ...own, mode: trace.mode, x: [null], y: [null], ...(flat ? {} : { z: [null] }), line: trace.line, marker: sample(trace.marker), showlegend: trace.showlegend, hoverinfo: "skip" };
     if (!trace.customdata || !flat) return [given(entry)];
-    const { x, y, customdata, error_x, error_y } = trace;
-    return [given({ ...own, mode: "none", x, y, customdata, error_x, error_y, hoverinfo: "none", showlegend: false }), given(entry)];
+    const { x, y, customdata } = trace;
+    return [given({ ...own, mode: "none", x, y, customdata, hoverinfo: "none", showlegend: false }), given(entry)];
   }
 
   /* Plotly takes a property that is undefined for one that is there. */
