@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -96,8 +95,23 @@ def _run_columns(one: Snapshot) -> dict[str, Properties]:
                 continue
             name = quantity.name if split == "search" else f"{quantity.name}@{split}"
             errors = _errors(one.front, split) if quantity.name == QUALITY else None
-            found[name] = _column(quantity, name, values, errors)
+            numbers = {"values": _sent(one.front, name, values)}
+            if errors is not None:
+                numbers["errors"] = _sent(one.front, f"{name} error", errors)
+            found[name] = {**_titles(quantity, name), **numbers}
     return found
+
+
+def _sent(front: Front, name: str, values: np.ndarray) -> list[float | int | None]:
+    """Round the numbers of a column: those that were there the last time are taken over."""
+    kept = front.numbers.columns.kept
+    before = kept.get(f"sent {name}")
+    numbers: list[float | int | None] = []
+    if isinstance(before, tuple) and np.array_equal(before[0], values[: len(before[0])], equal_nan=True):
+        numbers = before[1]
+    numbers = [*numbers, *compact(values[len(numbers) :])]
+    kept[f"sent {name}"] = values, numbers
+    return numbers
 
 
 def _errors(front: Front, split: str) -> np.ndarray:
@@ -110,15 +124,13 @@ def _errors(front: Front, split: str) -> np.ndarray:
     return front.numbers.column(f"{split} error", read)
 
 
-def _column(quantity: Quantity, name: str, values: np.ndarray, errors: np.ndarray | None) -> Properties:
+def _titles(quantity: Quantity, name: str) -> Properties:
     title, split = printable_line(quantity.axis_title, 60), name.partition("@")[2] or "search"
     return {
         "name": name,
         "heading": title if quantity.is_cost else f"{title} ({split})",
         "short": title if quantity.is_cost or split == "search" else f"{title} ({split})",
         "form": quantity.form,
-        "values": compact(values),
-        **({} if errors is None else {"errors": compact(errors)}),
     }
 
 
@@ -134,7 +146,6 @@ def compact(values: np.ndarray) -> list[float | int | None]:
     return [_short(value) if math.isfinite(value) else None for value in values.tolist()]
 
 
-@functools.lru_cache(maxsize=2**17)  # a refresh rounds the same numbers again
 def _short(value: float) -> float | int:
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{_DIGITS}g}")
 

@@ -90,11 +90,12 @@ class LiveRun:
     def _snapshot(self, before: Snapshot | None) -> Snapshot:
         run = self._watcher.run
         earlier = None if before is None else before.front
+        front = run.front(earlier) if before is None or _differ(before.run, run) else before.front
         return Snapshot(
             run=run,
-            front=run.front(earlier) if before is None or _differ(before.run, run) else before.front,
+            front=front,
             annotations=run.annotations,
-            state=state_of(run),
+            state=state_of(run, front.numbers.columns),
             version=self._watcher.version,
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autoprune.front.run import Run
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.columns import Columns
 from autoprune.records.ending import Ending
 from autoprune.records.origins import Origin
 from autoprune.records.workers import Worker, read_workers
@@ -52,11 +53,12 @@ class RunState:
         return self.trial_seconds * self.left
 
 
-def state_of(run: Run) -> RunState:
+def state_of(run: Run, columns: Columns | None = None) -> RunState:
     """Tell how far a run is.
 
     Args:
         run: Run.
+        columns: Numbers of its candidates, where they are kept while it goes on.
 
     Returns:
         Its state when it was opened.
@@ -65,7 +67,7 @@ def state_of(run: Run) -> RunState:
         StorageError: A file of the run cannot be read.
     """
     ending, scan, trials = run.ending, run.sensitivity(), run.manifest.settings.get("trials")
-    took = [(seconds_of(record), record.origin is Origin.DENSE) for record in run.records]
+    took = (columns or Columns(run.records)).column("seconds", _took, 2)
     target = ending.target if ending is not None else trials if isinstance(trials, int) else None
     if target is not None and target < len(run.records):
         target = None  # a later run, which has not ended, was asked for more
@@ -74,12 +76,16 @@ def state_of(run: Run) -> RunState:
         finished=len(run.records),
         stopped=sum(record.stopped for record in run.records),
         failed=len(run.failures),
-        spent_seconds=sum(seconds for seconds, _ in took),
+        spent_seconds=float(took[:, 0].sum()),
         scan_seconds=0.0 if scan is None else scan.seconds,
-        trial_seconds=_mean([seconds for seconds, is_dense in took if not is_dense]),
+        trial_seconds=_mean(took[took[:, 1] == 0, 0].tolist()),
         ending=ending,
         workers=() if ending is not None else tuple(read_workers(run.folder.path)),
     )
+
+
+def _took(record: CandidateRecord) -> tuple[float, float]:
+    return seconds_of(record), float(record.origin is Origin.DENSE)
 
 
 def mean_trial_seconds(records: Sequence[CandidateRecord]) -> float | None:

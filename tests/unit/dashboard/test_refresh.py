@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autoprune.dashboard.columns import compact
+from autoprune.dashboard.columns import compact, table_data
+from autoprune.dashboard.live import LiveRuns
 from autoprune.front.front import Front
 from autoprune.front.quantities import SPLITS, quantities
 from autoprune.front.suggestion import suggest
@@ -18,6 +20,7 @@ from autoprune.records.problem import Problem
 from autoprune.report.figures.parallel import axes_of
 from autoprune.report.figures.trade_off import TradeOff, trade_off
 from benchmarks.report import random_records
+from tests.browser.recorded import Recorded
 
 PROBLEM = Problem(
     objectives=("quality", "latency_ms"),
@@ -89,6 +92,22 @@ def test_a_front_that_continues_from_the_one_before_is_a_fresh_one(seed: int) ->
         now = Front.of(records, PROBLEM, before)
         assert seen(now) == seen(Front.of(records, PROBLEM)), len(records)
         before = now
+
+
+def test_columns_that_are_sent_follow_candidates_that_come_change_and_go(tmp_path: Path) -> None:
+    run = Recorded(tmp_path / "run")
+    run.add(6)
+    live = LiveRuns([tmp_path / "run"])
+    for number, quality in ((6, None), (2, 0.5), (7, None), (5, 0.4)):
+        table_data(live.snapshots(), live.version)
+        if quality is None:
+            run.add()
+        else:
+            record = run.records[number]
+            run.folder.write_candidate(replace(record, search=replace(record.search, quality=quality)), b"")
+        live.refresh()
+        sent = table_data(live.snapshots(), live.version)
+        assert sent == table_data(LiveRuns([tmp_path / "run"]).snapshots(), live.version)
 
 
 @pytest.mark.parametrize(
