@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from types import NoneType
@@ -18,6 +19,8 @@ from autoprune.errors import error_message
 _arguments = functools.cache(get_args)
 #: Numbers lie between minus this and this, so that their squares and sums do not overflow.
 _HIGHEST = 1e100
+#: Longest text of which equal ones are shared, in characters.
+_LONGEST_NAME = 64
 
 
 class WrongValueError(Exception):
@@ -91,7 +94,12 @@ def text(data: object, _: object) -> str:
     """Accept a text."""
     if not isinstance(data, str):
         raise WrongValueError("be a text", describe_value(data))
-    return data
+    return _shared(data)
+
+
+def _shared(name: str) -> str:
+    """Return one text for equal names, which thousands of candidates have in common."""
+    return sys.intern(name) if type(name) is str and len(name) <= _LONGEST_NAME else name
 
 
 def boolean(data: object, _: object) -> bool:
@@ -133,7 +141,7 @@ def mapping_of(converter: Converter, data: object, kind: object) -> dict[str, ob
     inside, given = _arguments(kind)[1], json_object(data)
     structure = converter.get_structure_hook(inside)
     try:
-        return {name: structure(one, inside) for name, one in given.items()}
+        return {_shared(name): structure(one, inside) for name, one in given.items()}
     except (WrongValueError, MisfitError):
         pass  # collect the faults of all values
     parts = [(name, one, inside) for name, one in given.items()]

@@ -88,7 +88,9 @@ class CandidateRecord:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "origin", Origin(self.origin))
-        widths = {name: len(indices) for name, indices in self.kept.items()}
+        kept = {name: _shared(indices) if type(indices) is tuple else indices for name, indices in self.kept.items()}
+        object.__setattr__(self, "kept", kept)
+        widths = {name: len(indices) for name, indices in kept.items()}
         object.__setattr__(self, "_widths", MappingProxyType(widths))
         names, counts = tuple(widths), [*widths.values()]
         ordered, costs = _order(names), (self.search.multiply_adds, self.search.parameters, self.dropped)
@@ -193,6 +195,12 @@ class CandidateRecord:
         if faults:
             raise StorageError(error_message(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
         return record
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _shared(indices: tuple[int, ...]) -> tuple[int, ...]:
+    """Return one tuple for equal ones: candidates keep channels of their ancestors, which are most of their size."""
+    return indices
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
 from filelock import FileLock
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -143,6 +144,7 @@ class RunStorage(JournalStorage):
 
     def __init__(self, journal: JournalFile) -> None:
         self._journal = journal
+        self._shared = _Shared()
         self._listed: dict[object, list[FrozenTrial]] = {}  # of the lines that are read
         self._listed_at: tuple[int, int] | None = None
         super().__init__(journal)
@@ -164,6 +166,7 @@ class RunStorage(JournalStorage):
         key = study_id, None if states is None else tuple(state for state in TrialState if state in states)
         if key not in self._listed:
             self._listed[key] = super().get_all_trials(study_id, deepcopy, states)
+            self._shared.look_at(self._replay_result._trials)
             self._listed_at = self._journal.state  # with those of other processes
         return list(self._listed[key])
 
@@ -182,9 +185,41 @@ class RunStorage(JournalStorage):
             self._journal.commit(len(self._replay_result._trials))
         except BaseException:
             self._journal.cancel()
-            self._listed_at = None
+            self._listed_at, self._shared = None, _Shared()
             self.__setstate__(self.__getstate__())  # knows no trial, as after unpickling, and reads them all
             raise
+
+
+class _Shared:
+    """Names and distributions of parameters that trials have in common, which are most of their size.
+
+    Optuna reads those of each trial anew.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._open: list[int] = []
+        self._known: dict[tuple[str, BaseDistribution], tuple[str, BaseDistribution]] = {}
+
+    def look_at(self, trials: Mapping[int, FrozenTrial]) -> None:
+        """Share what finished trials have in common.
+
+        Args:
+            trials: All trials by their number in the storage.
+        """
+        new = [*self._open, *range(self._count, len(trials))]
+        self._count, self._open = len(trials), []
+        for number in new:
+            if trials[number].state.is_finished():
+                self._share(trials[number])
+            else:
+                self._open.append(number)
+
+    def _share(self, trial: FrozenTrial) -> None:
+        params, distributions = trial._params, trial._distributions
+        pairs = [self._known.setdefault(pair, pair) for pair in distributions.items()]
+        trial._params = {name: params[name] for name, _ in pairs}
+        trial._distributions = dict(pairs)
 
 
 def transaction(storage: BaseStorage) -> contextlib.AbstractContextManager[None]:

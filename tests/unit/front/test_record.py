@@ -116,3 +116,14 @@ def test_a_record_of_version_2_was_not_looked_at_and_trained_to_the_end() -> Non
     del data["rungs"], data["fidelity"]
     older = CandidateRecord.from_json(json.dumps(data | {"version": 2}))
     assert (older.rungs, older.fidelity) == ((), 1.0)
+
+
+def test_records_share_what_equals_in_them() -> None:
+    """The channels that stay are most of a record's size, and most candidates keep those of an ancestor."""
+    text = record(1, measurement(0.9), kept={"a": (0, 300, 301), "b": (0, 1)}).to_json()
+    one, other = CandidateRecord.from_json(text), CandidateRecord.from_json(text.replace("301", "302"))
+    assert one.kept == {"a": (0, 300, 301), "b": (0, 1)}
+    assert one.kept["b"] is other.kept["b"]
+    assert other.kept["a"] == (0, 300, 302)
+    for part in (lambda each: each.kept, lambda each: each.plan.groups):
+        assert [*map(id, part(one))] == [*map(id, part(other))], "names"

@@ -268,3 +268,16 @@ def test_parameters_of_every_kind_are_read_as_they_were_written(tmp_path: Path) 
         (trial,) = optuna.load_study(study_name="a", storage=storage).trials
         assert trial.distributions == distributions
         assert trial == study.trials[0]
+
+
+def test_trials_share_the_names_and_distributions_of_their_parameters(tmp_path: Path) -> None:
+    search = Search(model(), settings(), ledger=Ledger.of(open_journal(tmp_path), PROBLEM))
+    run(search, 6, out=2)
+    as_optuna = Ledger.of(JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL))), PROBLEM).trials()
+    for ledger in (search.state.ledger, Ledger.of(open_journal(tmp_path), PROBLEM)):
+        trials = ledger.trials()
+        assert trials == as_optuna
+        first, second = [trial for trial in trials if trial.state is TrialState.COMPLETE][:2]
+        assert [*map(id, first.params)] == [*map(id, second.params)]
+        assert [*map(id, first.distributions)] == [*map(id, second.distributions)]
+        assert [*map(id, first.distributions.values())] == [*map(id, second.distributions.values())]
