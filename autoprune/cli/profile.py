@@ -45,5 +45,5 @@ def profile(
         print_path(path)
         return
     cached = cached_path(measured.structure, measured.device, measured.latency_profile)
-    if cached is not None and cached.is_file():
+    if measured.trusted and cached is not None and cached.is_file():
         print_path(cached)

@@ -94,6 +94,7 @@ def make_profile(
         error=0.0,
         rank=0.0,
         doubts=_doubts(maker.latencies),
+        trusted=not _mostly_doubtful(maker.latencies),
         seconds=time.monotonic() - maker.start,
     )
     fit = latency_model_of(profile)
@@ -179,12 +180,16 @@ class _Maker:
         return model
 
 
+def _mostly_doubtful(latencies: Sequence[Latency]) -> bool:
+    return 2 * sum(bool(one.doubts) for one in latencies) > len(latencies)
+
+
 def _doubts(latencies: Sequence[Latency]) -> tuple[str, ...]:
     """Say how many measurements cannot be trusted, and why the first of them cannot; why another backend was timed."""
-    doubtful = [one for one in latencies if one.doubts]
     told = []
     if latencies[0].fallback:
         told.append(latencies[0].fallback)
-    if 2 * len(doubtful) > len(latencies):
+    if _mostly_doubtful(latencies):
+        doubtful = [one for one in latencies if one.doubts]
         told.append(f"{len(doubtful)} of {len(latencies)} measurements are doubtful, such as: {doubtful[0].doubts[0]}")
     return tuple(told)

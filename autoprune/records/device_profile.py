@@ -100,7 +100,8 @@ class DeviceProfile:
         models: Models that were timed, those of the staircases among them.
         error: Median relative error of predictions for models that were held out.
         rank: Rank correlation of these predictions with the measurements.
-        doubts: Reasons not to trust the measurements, in sentences.
+        doubts: Reasons not to trust the measurements, in sentences; and why another backend was timed.
+        trusted: Whether most models were timed while the machine was quiet.
         seconds: Time that the measurements took.
     """
 
@@ -114,6 +115,7 @@ class DeviceProfile:
     error: float
     rank: float
     doubts: tuple[str, ...] = ()
+    trusted: bool = True
     seconds: float = 0.0
 
     @property

@@ -109,6 +109,8 @@ def device_profile(
 ) -> DeviceProfile:
     """Return the device profile of a model on this machine: from the user's cache, or made and stored there.
 
+    One that was measured while other work ran serves its study alone, and a warning says so.
+
     Args:
         context: Context with the model.
         profile: Latency profile.
@@ -128,5 +130,9 @@ def device_profile(
     request = ProfileRequest(dense=task.dense, inputs=task.example_inputs, topology=context.topology, profile=profile)
     with user_code("The device profile"):
         found = make_profile(request, on_timed=on_timed)
-    write_cached(found)
+    if found.trusted:
+        write_cached(found)
+    else:
+        told = f"The device profile is in doubt, and kept for no other study. {found.doubts[-1]}"
+        warnings.warn(f"{told} One that is made while the machine is idle tells more.", AutopruneWarning, stacklevel=3)
     return found

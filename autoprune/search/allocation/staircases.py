@@ -21,8 +21,8 @@ _SHARE = 0.1
 #: A smaller grain explains the times as well as a larger one if its error is larger by at most this share, or by this
 #: share of the latency.
 _AS_GOOD, _ANYWAY = 1.1, 0.003
-#: Standard errors between two times that count as a difference: of a width and the next multiple, and of two multiples,
-#: of which there are up to 36 pairs.
+#: Standard errors between two times that count as a difference: of few comparisons, and of two multiples, with up to 36
+#: pairs.
 _FREE, _RISES = 2.0, 3.0
 
 
@@ -165,8 +165,19 @@ def _is_free(gone: np.ndarray, times: np.ndarray, spread: np.ndarray, grain: int
 
 
 def _never_rises(gone: np.ndarray, times: np.ndarray, spread: np.ndarray, grain: int) -> bool:
-    """Whether no multiple of the grain is slower than a wider one, beyond noise: it would be pruned for nothing."""
+    """Whether no multiple of the grain is slower than a wider one, beyond noise: it would be pruned for nothing.
+
+    Nor may the multiples between those of a coarser grain be slower than these in the mean, which less noise hides.
+    """
     on = np.flatnonzero(gone % grain == 0)
     wider, narrower = (on[places] for places in np.triu_indices(len(on), 1))
-    rise = times[narrower] - times[wider]
-    return bool((rise <= _RISES * np.hypot(spread[narrower], spread[wider])).all())
+    if (times[narrower] - times[wider] > _RISES * np.hypot(spread[narrower], spread[wider])).any():
+        return False
+    for coarser in (one for one in GRAINS if one > grain):
+        shares = np.zeros(len(gone))
+        for place in on[gone[on] % coarser != 0].tolist():
+            shares[place] += 1.0
+            shares[gone == np.floor(gone[place] / coarser) * coarser] -= 1.0
+        if shares @ times > _FREE * np.linalg.norm(shares * spread):
+            return False
+    return True

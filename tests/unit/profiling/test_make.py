@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,11 @@ def test_after_its_time_one_staircase_and_the_fewest_models_are_timed() -> None:
     assert [one.layers for one in whole.staircases] == ["convolution", "linear"]
     assert [one.layers for one in brief.staircases] == ["convolution"]
     assert len(brief.models) == 1 + len(brief.staircases[0].lost) + FEWEST_MODELS
+    assert brief.trusted
+    assert not brief.doubts
+    busy = make_profile(request, compare=lambda model: replace(compare(model), doubts=("Other work ran.",)), seconds=0)
+    assert not busy.trusted
+    assert "measurements are doubtful, such as: Other work ran." in busy.doubts[-1]
 
 
 def test_few_widths_are_enough_where_there_are_no_more() -> None:
@@ -251,6 +257,9 @@ def test_a_multiple_that_is_slower_than_a_wider_one_is_no_step() -> None:
     """Only multiples of 16 are fast; those of 4 cost less than the rest, and more than what is wider. As measured."""
     times = [0.999, 2.185, 2.108, 2.058, 1.157, 1.805, 1.140, 1.129, 0.478]
     assert find_grain(LOST, times, [0.05] * len(LOST)) == 16
+    # On a busy machine intervals are wide, and no difference of two widths is certain by itself.
+    busy = [0.992, 2.046, 1.99, 2.01, 1.117, 1.766, 1.1, 1.1, 0.637]
+    assert find_grain(LOST, busy, [0.091, 0.074, 0.058, 0.055, 0.048, 0.088, 0.069, 0.116, 0.105]) > 4
     level = [0.999, 2.185, 2.108, 2.058, 0.98, 1.805, 0.75, 0.70, 0.478]
     assert find_grain(LOST, level, [0.05] * len(LOST)) == 4
 

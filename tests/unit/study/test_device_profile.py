@@ -160,6 +160,22 @@ def test_a_profile_that_cannot_be_made_unasked_is_a_warning(tmp_path: Path, monk
     assert MADE == []
 
 
+def test_a_profile_of_a_busy_machine_serves_its_study_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(request: ProfileRequest, on_timed: OnTimed | None = None) -> DeviceProfile:
+        return replace(made(request, on_timed), trusted=False, doubts=("Other work ran.",))
+
+    monkeypatch.setattr(device, "make_profile", busy)
+    study = Study.create(flat_task(), chosen(1), out=tmp_path / "run")
+    with pytest.warns(AutopruneWarning, match=r"in doubt, and kept for no other study\. Other work ran\."):
+        study.run()
+    assert study.folder.read_device_profile() is not None
+    Study.create(flat_task(), chosen(2), out=tmp_path / "run").run(trials=2)
+    assert MADE == ["default"]
+    monkeypatch.setattr(device, "make_profile", made)
+    Study.create(flat_task(), chosen(1), out=tmp_path / "other").run()
+    assert MADE == ["default", "default"]
+
+
 def test_masks_alone_need_no_profile(tmp_path: Path) -> None:
     masked = space(scan=False, steps=0, kinds=("weights",), cost="latency_ms")
     Study.create(flat_task(), settings(trials=2, space=masked), out=tmp_path / "run").run()
