@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autoprune.errors import SelectionError
 from autoprune.front.front import Front
+from autoprune.front.limit_check import LimitCheck
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import QUALITY
@@ -41,26 +42,26 @@ def other_choices(front: Front, limits: Limits) -> Iterator[OtherChoice]:
         within the other ones.
     """
     given = limits.given
+    check = LimitCheck(problem=front.problem, dense=front.dense, limits=limits)
     costs = {name: number for name, number in given.items() if limits.each[name].is_cost}
     rest = {name: number for name, number in given.items() if name not in costs}
-    told = sorted({limit.objective for limit in limits.each.values() if limit.is_cost}) or ["multiply_adds"]
     yield from _choices(
-        front, given, "multiply_adds", told, {0.5: "By the measured numbers alone, whatever their noise"}
+        front, given, "multiply_adds", check, {0.5: "By the measured numbers alone, whatever their noise"}
     )
     measured = ", by the measured numbers"
     for kept, by, what in (
         (costs, QUALITY, "The best within the limits of cost"),
         (rest, "multiply_adds", "The cheapest within the other limits"),
     ):
-        yield from _choices(front, kept, by, told, {CONFIDENCE: what, 0.5: what + measured})
+        yield from _choices(front, kept, by, check, {CONFIDENCE: what, 0.5: what + measured})
 
 
 def _choices(
-    front: Front, kept: Mapping[str, float], by: str, told: Sequence[str], tries: Mapping[float, str]
+    front: Front, kept: Mapping[str, float], by: str, check: LimitCheck, tries: Mapping[float, str]
 ) -> Iterator[OtherChoice]:
     """Choose within some limits; with the first confidence at which a pruned model keeps them.
 
-    told: costs to tell of it; tries: confidence -> what the choice is.
+    check: limits whose numbers are told; tries: confidence -> what the choice is.
     """
     for confidence, what in tries.items() if kept else ():
         try:
@@ -72,8 +73,8 @@ def _choices(
         options = [f"--limit {shlex.quote(name)}={number:.10g}" for name, number in kept.items()]
         options += ["--by quality"] if by == QUALITY else []
         options += ["--confidence 0.5"] if confidence < CONFIDENCE else []
-        has = [f"{front.metric} {record.search.quality:.4g}"]
-        has += [f"{name} {front.value(record, name):.6g}" for name in told]
+        costs = check.told(record) if check.absolute() else [f"multiply_adds {record.search.multiply_adds}"]
+        has = [f"{front.metric} {record.search.quality:.4g}", *costs]
         said = f"{what}, candidate {record.number}: {', '.join(has)}."
         yield OtherChoice(number=record.number, sentence=said, options=" ".join(options))
         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import SelectionError, error_message
-from autoprune.front.doubts import choice_doubts
+from autoprune.front.doubts import choice_doubts, deciding, find_left_out, in_doubt, worst_as_measured
 from autoprune.front.lead import Lead, compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
@@ -120,7 +120,7 @@ def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: Lim
     """
     record = numbers.records[chosen]
     members = pools[0]
-    violation = check.worst(numbers)
+    violation = worst_as_measured(numbers, check)
     smaller = [place for place in members.tolist() if numbers.records[place].origin is not Origin.DENSE]
     alone = record.origin is Origin.DENSE and np.isfinite(check.largest_drop) and bool(smaller)
     nearest = min(smaller, key=lambda place: float(violation[place])) if alone else None
@@ -214,19 +214,26 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
         if not np.isfinite(numbers.shown(name)[every]).any():
             remedy = check.problem.unmeasured.get(name) or check.problem.objective(name).setting
             return error_message(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
-    nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
-    itself = check.dense is None or nearest is check.dense
-    against = "" if itself else f" ({drop_text(nearest, check)})"
-    values = {
-        limit.objective: check.value(nearest, limit.objective)
-        if limit.objective in check.problem.costs
-        else check.problem.bound(limit, nearest)
-        for limit in check.limits.each.values()
-        if not check.is_of_quality(limit)
-    }
-    others = "".join(f", {name} {value:.6g}" for name, value in values.items() if np.isfinite(value))
-    quality = f"{check.problem.metric} {nearest.search.quality:.4g}{against}"
-    got = f"none; the nearest is candidate {nearest.number} with {quality}{others}"
+    nearest = _nearest(members, numbers, check)
     wants = f"keep to {asked(check, nearest)}" if check.limits.given else f"have a {by} that can be trusted"
+    for pool in pools:
+        left_out = find_left_out(None, pool, numbers, check, (by,))
+        if len(left_out):
+            first = numbers.records[int(left_out[0])]
+            titles = " and ".join(cost.title for cost in in_doubt(first, deciding(check, (by,))))
+            got = f"none for certain: candidate {first.number} would be chosen, but its {titles} is in doubt"
+            return "\n".join(
+                (error_message("a candidate", wants, got), *choice_doubts(None, pool, numbers, check, (by,)))
+            )
+    against = "" if check.dense is None or nearest is check.dense else f" ({drop_text(nearest, check)})"
+    has = ", ".join([f"{check.problem.metric} {nearest.search.quality:.4g}{against}", *check.told(nearest)])
+    got = f"none; the nearest is candidate {nearest.number} with {has}"
     doubts = "\n".join(choice_doubts(None, every, numbers, check, (by,)))
     return error_message("a candidate", wants, got, f"{NO_ONE}\n{doubts}" if doubts else NO_ONE)
+
+
+def _nearest(members: np.ndarray, numbers: Numbers, check: LimitCheck) -> CandidateRecord:
+    """Find the member that comes nearest to the limits; not the dense model where a cost is limited."""
+    smaller = [place for place in members.tolist() if numbers.records[place] is not check.dense]
+    among = np.array(smaller) if smaller and check.absolute() else members
+    return numbers.records[int(among[np.argmin(worst_as_measured(numbers, check)[among])])]

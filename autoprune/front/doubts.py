@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -130,10 +131,70 @@ def front_doubts(numbers: Numbers, members: np.ndarray) -> list[str]:
     return [*told, f"{MEASURE_AGAIN} `autoprune choose` with {_AS_MEASURED}"] if told else []
 
 
+def deciding(check: LimitCheck, by: Iterable[str]) -> list[Objective]:
+    """List the costs that decide a choice, of those that can be in doubt.
+
+    Args:
+        check: Limits.
+        by: Objectives to choose by.
+
+    Returns:
+        Costs that are limited, or chosen by.
+    """
+    names = {*by, *check.absolute()}
+    return [cost for name, cost in check.problem.costs.items() if cost.is_compared and name in names]
+
+
+def worst_as_measured(numbers: Numbers, check: LimitCheck) -> np.ndarray:
+    """Find the largest violation of each candidate, where numbers in doubt are taken as measured.
+
+    Args:
+        numbers: Numbers of all candidates.
+        check: Limits, with the confidence at which all other numbers count.
+
+    Returns:
+        Violations [records]; <= 0 when all limits are kept, and infinite where a number was not measured.
+    """
+    measured = replace(check, confidence=0.5).excesses(numbers)
+    unclear = {cost.name: _unclear(numbers, cost) for cost in deciding(check, ())}
+    found = check.excesses(numbers)
+    known = [np.where(unclear.get(name, False), measured[name], excess) for name, excess in found.items()]
+    return np.max(known, axis=0) if known else np.zeros(len(numbers.records))
+
+
+def find_left_out(
+    chosen: int | None, places: np.ndarray, numbers: Numbers, check: LimitCheck, by: Sequence[str]
+) -> np.ndarray:
+    """Find the candidates that a doubt leaves out: by their measured numbers, they would be chosen before the chosen.
+
+    Args:
+        chosen: Position of the chosen candidate; None for none.
+        places: Positions of the candidates to choose among.
+        numbers: Numbers of all candidates.
+        check: Limits, with the confidence; 0.5 leaves none out.
+        by: Objectives to choose by.
+
+    Returns:
+        Positions, the best by the first objective first.
+    """
+    doubtful = np.zeros(len(numbers.records), dtype=bool)
+    for cost in deciding(check, by) if check.confidence > 0.5 else ():
+        doubtful |= _unclear(numbers, cost)
+    if doubtful.any():
+        doubtful &= worst_as_measured(numbers, check) <= 0
+    losses = [check.problem.objective(name).loss(1.0) * numbers.shown(name) for name in by]
+    if chosen is not None:
+        even = np.all([loss == loss[chosen] for loss in losses], axis=0)
+        better = np.any([loss < loss[chosen] for loss in losses], axis=0)
+        doubtful &= better | (even & (numbers.losses < numbers.losses[chosen]))
+    found = places[doubtful[places]]
+    return np.asarray(found[np.lexsort((numbers.losses[found], losses[0][found]))])
+
+
 def choice_doubts(
     chosen: int | None, places: np.ndarray, numbers: Numbers, check: LimitCheck, by: Sequence[str]
 ) -> list[str]:
-    """Write which candidates were left out, as a cost that decides is in doubt, or what was taken as measured.
+    """Write which candidates were left out for a doubt, see `find_left_out`, or what was taken as measured.
 
     Args:
         chosen: Position of the chosen candidate; None for none.
@@ -145,14 +206,13 @@ def choice_doubts(
     Returns:
         Lines; none where nothing that decides is in doubt.
     """
-    limited = check.absolute()
-    costs = [cost for name, cost in check.problem.costs.items() if cost.is_compared and name in {*by, *limited}]
+    costs = deciding(check, by)
     told = _scale_in_doubt(check, costs)
     if check.confidence == 0.5:
         lines = [] if chosen is None else doubt_lines([numbers.records[chosen]], costs, numbers)
         told += ["Taken as measured, though it is in doubt:", *lines] if lines else []
         return [*told, MEASURE_AGAIN] if told else []
-    others = [numbers.records[place] for place in places[_is_left_out(numbers, check, costs)[places]].tolist()]
+    others = [numbers.records[place] for place in np.sort(find_left_out(chosen, places, numbers, check, by)).tolist()]
     lines = doubt_lines(others, costs, numbers)
     if lines:
         of_doubt = {cost.name for record in others for cost in in_doubt(record, costs)}
@@ -176,21 +236,15 @@ def _scale_in_doubt(check: LimitCheck, costs: Sequence[Objective]) -> list[str]:
     return told
 
 
+def _unclear(numbers: Numbers, cost: Objective) -> np.ndarray:
+    """Tell of which candidates a cost was measured, and is in doubt. Bool [records]."""
+    return np.asarray(np.isfinite(numbers.shown(cost.name)) & np.isnan(numbers.spread(cost.name)))
+
+
 def _doubtful(numbers: Numbers) -> np.ndarray:
     """Tell which candidates that may be chosen have an objective in doubt. Bool [records]."""
     found = find_doubts(numbers.columns, np.arange(len(numbers.records)), numbers.problem).any(axis=1)
     return np.asarray(found & numbers.selectable)
-
-
-def _is_left_out(numbers: Numbers, check: LimitCheck, costs: Sequence[Objective]) -> np.ndarray:
-    """Tell which candidates have costs in doubt that decide, and keep all limits of other numbers. Bool [records]."""
-    doubtful, beyond = np.zeros((2, len(numbers.records)), dtype=bool)
-    unclear = {cost.name: np.isfinite(numbers.shown(cost.name)) & np.isnan(numbers.spread(cost.name)) for cost in costs}
-    for found in unclear.values():
-        doubtful |= found
-    for name, excess in check.excesses(numbers).items():
-        beyond |= (excess > 0) & np.logical_not(unclear.get(name, False))
-    return doubtful & ~beyond
 
 
 def _reasons(record: CandidateRecord, costs: Sequence[Objective], numbers: Numbers) -> str:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from autoprune.front.doubts import MEASURE_AGAIN
+from autoprune.front.doubts import MEASURE_AGAIN, in_doubt
 from autoprune.front.front import Front
 from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.rung_audit import audit_rungs, training_saved
@@ -67,8 +67,15 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
     if not inside:
         return [(f"No candidate keeps the limits of the search ({asked}).", True)]
     sure = len(front.within(front.problem.limits, CONFIDENCE))
+    costs = [cost for name, cost in front.problem.costs.items() if name in front.absolute_limits(front.problem.limits)]
+    unclear = sum(bool(in_doubt(record, costs)) for record in front.within(front.problem.limits))
     doubt = f", {sure} of them with {CONFIDENCE:.0%} confidence" if sure < inside else ""
+    doubt += f" (the {_titles(costs)} of {unclear} is in doubt)" if unclear else ""
     return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}){doubt}.", False)]
+
+
+def _titles(costs: Sequence[Objective]) -> str:
+    return " or ".join(cost.title for cost in costs if cost.is_compared)
 
 
 def slow_widths(front: Front) -> list[tuple[str, bool]]:

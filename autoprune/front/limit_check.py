@@ -196,6 +196,29 @@ class LimitCheck:
         """
         return limit.drop or self.problem.is_quality(limit.objective)
 
+    def told(self, record: CandidateRecord) -> list[str]:
+        """Write the limited numbers of a candidate besides its quality: shares where the limit is one.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            Such as "latency_share 0.4375, in doubt"; nothing for a number that was not measured.
+        """
+        found: dict[str, str] = {}
+        for limit in self.limits.each.values():
+            if self.is_of_quality(limit):
+                continue
+            name, cost = limit.objective, self.problem.costs.get(limit.objective)
+            value = self.problem.bound(limit, record) if cost is None else self.value(record, name)
+            compared = None if cost is None else cost.against_dense(record)
+            if cost is not None and limit.share and self.dense is not None:
+                name, value = cost.derived("share"), value / (self.value(self.dense, name) or float("nan"))
+            doubt = "" if compared is None or compared.trusted else ", in doubt"
+            if np.isfinite(value):
+                found[name] = f"{name} {value:.{4 if limit.share else 6}g}{doubt}"
+        return [*found.values()]
+
     def noise_of(self, limit: Limit) -> str:
         """Return the name by which measurements keep the noise of a limited metric.
 

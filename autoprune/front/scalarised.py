@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprune.errors import ConfigurationError, SelectionError, error_message
 from autoprune.front.choice import NO_ONE, Choice, asked
-from autoprune.front.doubts import choice_doubts
+from autoprune.front.doubts import choice_doubts, find_left_out
 from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
@@ -136,8 +136,10 @@ def choose_by_score(
     if not len(fitting):
         limits = asked(check, numbers.records[0]) if numbers.records and check.limits.given else "no limits"
         expected = f"keep to {limits}, and be measured in {', '.join(names)}"
-        doubts = "\n".join(choice_doubts(None, places, numbers, check, names))
-        raise SelectionError(error_message("a candidate", expected, "none", f"{NO_ONE}\n{doubts}".strip()))
+        doubts = choice_doubts(None, places, numbers, check, names)
+        # Where a doubt leaves candidates out, other limits or more trials are no remedy.
+        remedy = "" if len(find_left_out(None, places, numbers, check, names)) else NO_ONE
+        raise SelectionError("\n".join([error_message("a candidate", expected, "none", remedy), *doubts]))
     losses = [_loss(numbers.problem.objective(name), numbers.shown(name)[fitting]) for name in names]
     scales = [(float(one.min()), float(np.ptp(one)) or 1.0) for one in losses]
     scaled = np.stack([(one - low) / span for one, (low, span) in zip(losses, scales, strict=True)], axis=-1)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from autoprune.errors import SelectionError
 from autoprune.front.choice import Choice
+from autoprune.front.doubts import deciding, find_left_out, in_doubt, possible_members
 from autoprune.front.front import Front
-from autoprune.front.limit_check import INTERVAL
+from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import Measurement
 from autoprune.records.origins import Origin
@@ -26,10 +30,13 @@ class Suggestion:
     Attributes:
         record: The candidate.
         dense: The dense model.
-        choice: The choice behind it; None where no smaller candidate keeps the limits, and the nearest one is told.
+        choice: The choice behind it; None where no smaller candidate keeps the limits for certain. Then the one that
+            would be chosen by numbers in doubt is told, or the nearest one.
         limits: Limits to keep: those of the search, or USUAL_LIMITS.
         gain: Gain of quality over dense on the search split; positive is better.
         noise: Half the 95 % interval of that gain, by the same samples for both.
+        doubts: Titles of the costs in doubt by which alone the candidate keeps the limits; none where it does not, or
+            nothing that decides is in doubt.
         test_gain: The same gain on the test split, which chose nothing; NaN where it was not measured.
         test_noise: Half the 95 % interval of that.
     """
@@ -40,6 +47,7 @@ class Suggestion:
     limits: Limits
     gain: float
     noise: float
+    doubts: tuple[str, ...] = ()
     test_gain: float = math.nan
     test_noise: float = math.nan
 
@@ -80,8 +88,12 @@ def suggest(front: Front) -> Suggestion | None:
     if dense is None or not smaller:
         return None
     choice = _choice(front, limits)
+    doubted = None if choice is not None else _in_doubt(front, limits)
+    doubts: tuple[str, ...] = ()
     if choice is not None:
         record = choice.record
+    elif doubted is not None:
+        record, doubts = doubted
     else:
         record = min(smaller, key=lambda one: max(front.excess(one, limits).values(), default=0.0))
     test_gain, test_noise = _on_test(front, record, dense)
@@ -92,6 +104,7 @@ def suggest(front: Front) -> Suggestion | None:
         limits=limits,
         gain=front.gain(record),
         noise=noise_of(record.search, dense.search),
+        doubts=doubts,
         test_gain=test_gain,
         test_noise=test_noise,
     )
@@ -117,6 +130,19 @@ def _choice(front: Front, limits: Limits) -> Choice | None:
     except SelectionError:
         return None
     return None if choice.record.origin is Origin.DENSE else choice
+
+
+def _in_doubt(front: Front, limits: Limits) -> tuple[CandidateRecord, tuple[str, ...]] | None:
+    """Find the candidate that would be chosen if numbers in doubt counted, and what of it is in doubt."""
+    check = LimitCheck(problem=front.problem, dense=front.dense, limits=limits, confidence=CONFIDENCE)
+    numbers, by = front.numbers, ("multiply_adds",)
+    members = possible_members(numbers, numbers.places(front.members), CONFIDENCE)
+    for pool in (members, np.flatnonzero(numbers.selectable)):
+        left_out = find_left_out(None, pool, numbers, check, by)
+        if len(left_out):
+            record = numbers.records[int(left_out[0])]
+            return record, tuple(cost.title for cost in in_doubt(record, deciding(check, by)))
+    return None
 
 
 def _on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> tuple[float, float]:

@@ -96,7 +96,7 @@ class Summary:
         headline: The result in one sentence.
         is_warning: Whether the sentence tells of something wrong, or of a loss.
         candidate: Number of the suggested candidate; None where there is none.
-        standing: "Suggested", or "Nearest" where no candidate keeps the limits.
+        standing: "Suggested", or "In doubt" or "Nearest" where no candidate keeps the limits for certain.
         facts: Main numbers of that candidate against dense.
         why: Sentences: why that candidate.
         trust: Sentences: how far its numbers can be trusted.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from autoprune.display import signed_text
+from autoprune.front.doubts import MEASURE_AGAIN
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
 from autoprune.front.limit_check import NO_DENSE
@@ -80,6 +81,12 @@ def headline_of(front: Front, found: Suggestion) -> str:
     asked = "the limits" if front.problem.limits.given else f"its {metric} for certain"
     noise = "more than" if abs(found.gain) > found.noise else "within"
     change = signed_text(front.problem.quality.change(found.gain))
+    if found.doubts:
+        return (
+            f"It cannot be said whether a smaller model keeps the limits: candidate {found.record.number} with {cut} "
+            f"does by its measured {' and '.join(found.doubts)}, which is in doubt; its {metric} differs from dense by "
+            f"{change}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
+        )
     return (
         f"No smaller model keeps {asked}: the nearest, candidate {found.record.number} with {cut}, differs from dense "
         f"by {change}, {noise} the noise of {found.noise:.4f}{_but_on_test(found)}."
@@ -199,8 +206,10 @@ def standing_of(found: Suggestion) -> str:
         found: The suggestion.
 
     Returns:
-        "Suggested", or "Nearest" where no candidate keeps the limits.
+        "Suggested"; where no candidate keeps the limits for certain, "In doubt" or "Nearest".
     """
+    if found.doubts:
+        return "In doubt"
     return "Suggested" if found.keeps else "Nearest"
 
 
@@ -215,6 +224,12 @@ def reason_of(front: Front, found: Suggestion) -> str:
         A sentence.
     """
     number, check = found.record.number, None if found.choice is None else found.choice.check
+    if found.doubts:
+        return (
+            f"Candidate {number} has the fewest multiply-adds of those that keep the limits ({_written(found.limits)}) "
+            f"by their measured numbers. It is not suggested, as its {' and '.join(found.doubts)} is in doubt. "
+            f"{MEASURE_AGAIN} `autoprune choose` with --confidence 0.5 takes numbers as measured."
+        )
     if check is None:
         return f"Candidate {number} comes nearest to the limits ({_written(found.limits)}) of those on the front."
     sure = f", with {check.confidence:.0%} confidence" if check.drop_margin(found.record) > 0 else ""

@@ -24,7 +24,7 @@ def test_each_limit_is_given_up_in_turn() -> None:
     assert (doubtful.number, cheap.number, good.number) == (2, 1, 2)
     assert doubtful.options == "--limit max_latency_share=0.5 --limit max_drop=0.02 --confidence 0.5"
     assert cheap.options == "--limit max_latency_share=0.5 --by quality"
-    assert cheap.sentence == "The best within the limits of cost, candidate 1: accuracy 0.5, latency_ms 3."
+    assert cheap.sentence == "The best within the limits of cost, candidate 1: accuracy 0.5, latency_share 0.3."
     assert good.options == "--limit max_drop=0.02"
 
 
@@ -33,6 +33,7 @@ def test_where_all_is_in_doubt_the_measured_numbers_tell() -> None:
     (found,) = other_choices(front, Limits(max_latency_share=0.5, max_drop=0.005))
     assert found.options == "--limit max_latency_share=0.5 --by quality --confidence 0.5"
     assert found.sentence.startswith("The best within the limits of cost, by the measured numbers, candidate 2: ")
+    assert found.sentence.endswith("latency_share 0.2, in doubt.")
 
 
 def test_the_name_of_a_profile_is_quoted_for_the_shell() -> None:

@@ -112,13 +112,45 @@ def test_a_limit_of_latency_is_kept_with_a_confidence_and_by_numbers_that_are_be
     assert front.choose(Limits(max_latency_share=0.57), "quality").number == 2
     with pytest.raises(SelectionError) as refused:
         front.choose(Limits(max_latency_share=0.55), "quality")
-    nearest, reason, claim, remedy = str(refused.value).splitlines()
-    assert "nearest is candidate 2" in nearest
+    doubt, reason, claim, remedy = str(refused.value).splitlines()
+    assert doubt.endswith("got none for certain: candidate 3 would be chosen, but its latency is in doubt.")
     assert reason == "Left out, as it cannot be said that they keep max_latency_share 0.55:"
     assert claim == "  candidate 3: latency 0.500 ms, 0.05 of dense (The machine was busy)"
     assert "autoprune run" in remedy
     assert "--confidence 0.5" in remedy
     assert front.choose(Limits(max_latency_share=0.55), "quality", confidence=0.5).number == 3
+
+
+def test_what_is_in_doubt_and_beyond_a_limit_is_the_nearest_and_not_left_out() -> None:
+    """The dense model is none of the answers: a share of its own latency is asked for."""
+    front = Front.of([DENSE, _claims(1, 0.8, 500), _claims(2, 0.7, 400)], PROBLEM)
+    with pytest.raises(SelectionError) as refused:
+        front.choose(Limits(max_latency_share=0.04))
+    (said,) = str(refused.value).splitlines()
+    assert "the nearest is candidate 1 with accuracy 0.8 (" in said
+    assert said.endswith("latency_share 0.05, in doubt. Loosen a limit or run more trials.")
+
+
+def test_only_those_that_would_be_chosen_by_their_measured_numbers_are_left_out() -> None:
+    others = [
+        record(2, measurement(0.85, 600, took=latency(0.6, doubts=BUSY))),  # beyond the limit
+        record(3, measurement(0.65, 450, took=latency(0.2, doubts=BUSY))),  # of less quality
+        record(4, measurement(0.75, 550, took=latency(0.4, doubts=BUSY))),
+    ]
+    front = Front.of([DENSE, BELIEVED, *others], PROBLEM)
+    said = front.choice(Limits(max_latency_share=0.55), "quality").doubts
+    assert [line.partition(":")[0] for line in said[1:-1]] == ["  candidate 4"]
+    cheapest = front.choice(Limits(max_latency_share=0.55)).doubts
+    assert [line.partition(":")[0] for line in cheapest[1:-1]] == ["  candidate 3"]
+
+
+def test_a_run_says_how_many_within_the_limits_are_in_doubt() -> None:
+    front = Front.of([DENSE, BELIEVED, _claims(2, 0.75, 400)], problem_of(limits=Limits(max_latency_share=0.55)))
+    assert findings(front)[1] == (
+        "2 of 3 candidates keep the limits of the search (max_latency_share 0.55), 1 of them with 90% confidence (the "
+        "latency of 1 is in doubt).",
+        False,
+    )
 
 
 def test_a_choice_by_latency_believes_no_claim() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.errors import SelectionError
 from autoprune.front.front import Front
 from autoprune.front.limit_check import NO_DENSE
 from autoprune.front.suggestion import suggest
@@ -145,6 +146,26 @@ def test_limits_decide_where_there_are_some(tmp_path: Path) -> None:
     assert tight.headline.startswith("No smaller model keeps the limits: the nearest, candidate 2 with 10%")
     assert tight.is_warning
     assert any("No candidate keeps the limits" in line for line in tight.warnings)
+
+
+def test_a_doubt_that_decides_is_the_result(tmp_path: Path) -> None:
+    doubtful = latency(0.4, doubts=("The machine was busy.",))
+    records = [dense(0.9, 1000, took=latency(1.0))]
+    records += [record(n, measurement(0.9, 100 * (4 - n), took=doubtful)) for n in (1, 2)]
+    records.append(record(3, measurement(0.9, 100, took=latency(0.6, doubts=("The machine was busy.",)))))
+    found = said(tmp_path, records, Limits(max_latency_share=0.5))
+    assert found.headline.startswith(
+        "It cannot be said whether a smaller model keeps the limits: candidate 2 with 20% of its multiply-adds does by "
+        "its measured latency, which is in doubt; its accuracy differs from dense by +0.0000, within the noise of"
+    )
+    assert (found.candidate, found.standing, found.is_warning) == (2, "In doubt", True)
+    assert "It is not suggested, as its latency is in doubt. The same `autoprune run` command" in found.why[0]
+    front = Front.of(records, problem_of(limits=Limits(max_latency_share=0.5)))
+    with pytest.raises(SelectionError, match="candidate 2 would be chosen, but its latency is in doubt"):
+        front.choice()
+    beyond = said(tmp_path, records, Limits(max_latency_share=0.3))
+    assert beyond.headline.startswith("No smaller model keeps the limits: the nearest, candidate ")
+    assert beyond.standing == "Nearest"
 
 
 def test_next_to_nothing_is_said_plainly(tmp_path: Path) -> None:
