@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VIEWS = {
     "choose": "?limit=max_drop:0.02&limit=max_latency_ms:2.5&pin=0.7",
     "opened": "?open=0.22&view=3d",
+    "space": "?view=3d&pin=0.7,0.20&limit=max_drop:0.02",
     "compare": "?tab=compare&pin=0.7,0.22,0.37",
     "understand": "?tab=understand",
 }
@@ -30,6 +31,7 @@ WIDTHS = (1440, 1024, 420)
 #: Pictures of the README: name -> (view, mode, height).
 _DOCS: dict[str, tuple[str, Literal["light", "dark"], int]] = {
     "dashboard": ("choose", "light", 760),
+    "dashboard-3d": ("space", "dark", 720),
     "dashboard-compare": ("compare", "dark", 760),
 }
 _IMAGES = Path(__file__).parents[1] / "docs" / "img"
