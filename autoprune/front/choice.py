@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ class Choice:
             otherwise.
         doubts: What to tell of candidates whose costs that decide are in doubt: those that were left out for it, or
             what was taken as measured of the chosen one. Lines; none where nothing that decides is in doubt.
+        slower: Sentences on the latency profiles in which it is measurably slower than the dense model.
         lead: By how much it is ahead of the next candidate; None where it is the only one.
     """
 
@@ -44,6 +46,7 @@ class Choice:
     optimism: float | None = None
     nearest: CandidateRecord | None = None
     doubts: tuple[str, ...] = ()
+    slower: tuple[str, ...] = ()
     lead: Lead | None = None
 
     @property
@@ -57,7 +60,7 @@ class Choice:
         elif self.record.origin is not Origin.DENSE and self.check.drop_margin(self.record) > 0:
             metric, which = self.check.problem.metric, f"candidate {self.record.number}"
             found.append(f"On the search split the {metric} of {which} is {drop_text(self.record, self.check)}.")
-        found += self.doubts
+        found += [*self.slower, *self.doubts]
         if self.lead is not None:
             found.append(self.lead.sentence)
         luck = optimism_text(self.optimism, self.among)
@@ -133,8 +136,45 @@ def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: Lim
         optimism=estimate_optimism(numbers, check, by),
         nearest=None if nearest is None else numbers.records[nearest],
         doubts=tuple(choice_doubts(chosen, members, numbers, check, (by,))),
+        slower=slower_lines(chosen, pools, numbers, check),
         lead=_lead(chosen, pools[-1], numbers, check, by),
     )
+
+
+def slower_lines(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck) -> tuple[str, ...]:
+    """Tell that a chosen candidate is slower than the dense model, and which one is the quickest within the limits.
+
+    Args:
+        chosen: Position of the chosen candidate.
+        pools: See `rank`.
+        numbers: Numbers of all candidates.
+        check: Limits that it keeps; without limits, no other candidate is named.
+
+    Returns:
+        A line for each latency profile in which it is measurably slower.
+    """
+    record, lines = numbers.records[chosen], []
+    for cost in (one for one in check.problem.costs.values() if one.is_latency):
+        found = cost.against_dense(record)
+        if found is None or not found.trusted or found.low <= 1.0:
+            continue
+        how = "predicted to be" if found.predicted else "measurably"
+        said = (
+            f"Candidate {record.number} is {how} slower than dense: it takes {found.ratio:.2f} "
+            f"({found.low:.2f} to {found.high:.2f}) of its {cost.title}."
+        )
+        # What was chosen keeps the limits, and its latency is known: the ranking is never empty.
+        quickest = numbers.records[rank(pools, numbers, check, cost.name)[0]] if check.limits.given else record
+        compared = cost.against_dense(quickest)
+        if compared is not None and compared.high < 1.0:
+            said += (
+                f" The quickest that keeps the limits is candidate {quickest.number} with {compared.ratio:.2f} of it: "
+                f"--by {shlex.quote(cost.name)}."
+            )
+        elif check.limits.given:
+            said += " None that keeps the limits is measurably quicker than dense."
+        lines.append(said)
+    return tuple(lines)
 
 
 def _lead(chosen: int, every: np.ndarray, numbers: Numbers, check: LimitCheck, by: str) -> Lead | None:

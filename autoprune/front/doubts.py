@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,17 +104,19 @@ def doubt_lines(records: Sequence[CandidateRecord], costs: Sequence[Objective], 
         A line for each candidate that has costs in doubt; one for all that are too many.
     """
     found = [(record, doubted) for record in records if (doubted := in_doubt(record, costs))]
-    lines = [f"  candidate {one.number}: {_reasons(one, doubted, numbers)}" for one, doubted in found[:_NAMED]]
-    rest = found[_NAMED:]
+    named = len(found) if len(found) == _NAMED + 1 else _NAMED  # its line is as short as that which leaves it out
+    lines = [f"  candidate {one.number}: {_reasons(one, doubted, numbers)}" for one, doubted in found[:named]]
+    rest = found[named:]
     return [*lines, f"  and candidates {', '.join(str(one.number) for one, _ in rest)}"] if rest else lines
 
 
-def front_doubts(numbers: Numbers, members: np.ndarray) -> list[str]:
+def front_doubts(numbers: Numbers, members: np.ndarray, as_good_as: Mapping[int, int]) -> list[str]:
     """Write which candidates of a front, or beside it, have objectives in doubt, and what to do.
 
     Args:
         numbers: Numbers of all candidates.
         members: Positions of the members of the front.
+        as_good_as: Number of a member that is dominated within noise -> the one that it is as good as.
 
     Returns:
         Lines; none where nothing is in doubt.
@@ -124,10 +126,14 @@ def front_doubts(numbers: Numbers, members: np.ndarray) -> list[str]:
     missing = doubt_lines(beside, costs, numbers)
     if missing:
         missing.insert(0, "Not on the front, as what is in doubt decides nothing, but on it by their measured numbers:")
-    on_it = doubt_lines([numbers.records[place] for place in members.tolist()], costs, numbers)
-    if on_it:
-        on_it.insert(0, "On the front by other numbers, as these are in doubt:")
-    told = [*missing, *on_it]
+    on_it = [numbers.records[place] for place in members.tolist()]
+    told = missing
+    for alike, why in (
+        (False, "On the front by other numbers, as these are in doubt:"),
+        (True, "On the front as they are as good as another member by other numbers, as these are in doubt:"),
+    ):
+        lines = doubt_lines([one for one in on_it if (one.number in as_good_as) is alike], costs, numbers)
+        told += [why, *lines] if lines else []
     return [*told, f"{MEASURE_AGAIN} `autoprune choose` with {_AS_MEASURED}"] if told else []
 
 

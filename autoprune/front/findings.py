@@ -91,15 +91,17 @@ def slow_widths(front: Front) -> list[tuple[str, bool]]:
     pruned = [one for one in front.records if dense is not None and _multiply_adds(one) < _multiply_adds(dense)]
     lines = []
     for cost in (one for one in front.problem.costs.values() if one.is_latency and one.is_compared):
-        found = [one for record in pruned if (one := cost.comparison(record.search)) is not None and one.trusted]
-        slower = [one.ratio for one in found if one.low > _SLOW]
+        found = [one for record in pruned if (one := cost.comparison(record.search)) is not None]
+        slower = [one.ratio for one in found if one.trusted and one.low > _SLOW]
+        doubted = sum(not one.trusted for one in found)
         if slower:
             where = "" if cost.title == "latency" else f" ({cost.title})"
             models = f"{len(slower)} of {len(found)} pruned models {'is' if len(slower) == 1 else 'are'}"
+            unclear = f" ({doubted} more {'is' if doubted == 1 else 'are'} in doubt)" if doubted else ""
             said = (
-                f"{models} slower than dense{where}, at {max(slower):.2f} times its latency: runtimes are slow at some "
-                "widths. structure.round_to=device keeps to widths that are fast, and search.cost=latency_ms makes "
-                "budgets shares of the latency (docs/device_profile.md)."
+                f"{models} slower than dense{where}, at {max(slower):.2f} times its latency{unclear}: runtimes are "
+                "slow at some widths. structure.round_to=device keeps to widths that are fast, and "
+                "search.cost=latency_ms makes budgets shares of the latency (docs/device_profile.md)."
             )
             lines.append((said, True))
     return lines

@@ -25,12 +25,14 @@ class Gap:
         other: Number of the other one.
         noise: Difference that is told from luck at the confidence; 0 for what is counted, such as multiply-adds, and
             NaN where it is not known.
+        doubts: How many of the two numbers are in doubt.
     """
 
     objective: Objective
     value: float
     other: float
     noise: float
+    doubts: int = 0
 
     @property
     def gain(self) -> float:
@@ -47,11 +49,12 @@ class Gap:
         """The same difference, seen from the other candidate."""
         return replace(self, value=self.other, other=self.value)
 
-    def text(self, confidence: float) -> str:
+    def text(self, confidence: float, *, as_measured: bool = False) -> str:
         """Write both numbers, that of the chosen candidate first, and whether they differ by more than the noise.
 
         Args:
             confidence: Confidence of the noise.
+            as_measured: Whether the choice took numbers as measured, whatever their noise.
 
         Returns:
             Such as "accuracy 0.8310 against 0.8270, within the noise of 0.0062 (90% confidence)".
@@ -62,9 +65,10 @@ class Gap:
         if self.noise == 0:
             return both
         if math.isnan(self.noise):
-            return f"{both}, {'one of them in doubt' if self.objective.is_compared else 'with unknown noise'}"
+            return f"{both}, {('with unknown noise', 'one of them in doubt', 'both in doubt')[self.doubts]}"
         than = "more than" if self.is_certain else "within"
-        return f"{both}, {than} the noise of {self.noise:.2g}{unit} ({100 * confidence:.4g}% confidence)"
+        sure = f"{100 * confidence:.4g}% confidence{', which the choice did not ask for' if as_measured else ''}"
+        return f"{both}, {than} the noise of {self.noise:.2g}{unit} ({sure})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ class Lead:
         quality: Difference in quality; the same where the quality decides.
         confidence: One-sided confidence with which differences are told from luck.
         also: Differences in the other objectives of a choice by several, such as the knee.
+        as_measured: Whether the choice took numbers as measured, whatever their noise.
     """
 
     over: CandidateRecord
@@ -87,6 +92,7 @@ class Lead:
     quality: Gap
     confidence: float
     also: tuple[Gap, ...] = ()
+    as_measured: bool = False
 
     @property
     def is_certain(self) -> bool:
@@ -97,7 +103,7 @@ class Lead:
     def sentence(self) -> str:
         """Say by how much it is ahead, and whether that is more than the noise."""
         gaps = [self.by] if self.by == self.quality else [self.by, self.quality]
-        said = "; ".join(gap.turned.text(self.confidence) for gap in (*gaps, *self.also))
+        said = "; ".join(gap.turned.text(self.confidence, as_measured=self.as_measured) for gap in (*gaps, *self.also))
         alike = 0 < self.by.noise >= abs(self.by.gain) and not self.also
         either = ": either may be better" if alike else ""
         return f"The runner-up is candidate {self.over.number}: {said}{either}."
@@ -125,7 +131,9 @@ def compare_leaders(
     told = {check.problem.objective(by).name, QUALITY}
     others = [check.problem.objective(name) for name in also]
     gaps = tuple(_gap(one, chosen, over, check, confidence) for one in others if one.name not in told)
-    return Lead(over=over, by=decides, quality=quality, confidence=confidence, also=gaps)
+    return Lead(
+        over=over, by=decides, quality=quality, confidence=confidence, also=gaps, as_measured=check.confidence == 0.5
+    )
 
 
 def quality_gap(
@@ -163,8 +171,8 @@ def _gap(
         return _metric_gap(objective, chosen, over, confidence)
     value, other = (check.value(record, objective.name) for record in (chosen, over))
     found = [one for record in (chosen, over) if (one := objective.against_dense(record)) is not None]
-    noise = 0.0
+    noise, doubts = 0.0, sum(not one.trusted for one in found)
     if found:
         spread = math.hypot(*(math.log(one.high / one.ratio) / INTERVAL for one in found))
-        noise = other * math.expm1(quantile(confidence) * spread) if all(one.trusted for one in found) else math.nan
-    return Gap(objective=objective, value=value, other=other, noise=noise)
+        noise = other * math.expm1(quantile(confidence) * spread) if not doubts else math.nan
+    return Gap(objective=objective, value=value, other=other, noise=noise, doubts=doubts)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autoprune.errors import ConfigurationError, SelectionError, error_message
-from autoprune.front.choice import NO_ONE, Choice, asked
+from autoprune.front.choice import NO_ONE, Choice, asked, slower_lines
 from autoprune.front.doubts import choice_doubts, find_left_out
 from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
 from autoprune.front.optimism import Draws
+from autoprune.records.limits import Limits
 from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
@@ -154,6 +155,7 @@ def choose_by_score(
         among=int(numbers.complete.sum()),
         optimism=None if samples is None or drawn is None else samples.luck(drawn),
         lead=None if second is None else compare_leaders(records[0], records[1], check, names[0], names[1:]),
+        slower=slower_lines(int(fitting[first]), [places], numbers, replace(check, limits=Limits())),
         doubts=tuple(choice_doubts(int(fitting[first]), places, numbers, check, names)),
     )
     return ScoredChoice(

@@ -101,7 +101,7 @@ def show_doubts(front: Front, *, stderr: bool = False) -> None:
         stderr: Print to standard error.
     """
     console = safe_console(stderr=stderr, soft_wrap=True)
-    for line in front_doubts(front.numbers, front.numbers.places(front.members)):
+    for line in front_doubts(front.numbers, front.numbers.places(front.members), front.as_good_as):
         console.print(line, style="yellow")
 
 

@@ -56,7 +56,7 @@ def summary(run: Run, front: Front) -> Summary:
         candidate=found.record.number,
         standing=standing_of(found),
         facts=tuple(_facts(front, found)),
-        why=(reason_of(front, found),),
+        why=(reason_of(front, found), *(() if found.choice is None else found.choice.slower)),
         trust=tuple(_luck(front, found)),
         warnings=tuple(warnings),
         table=side_by_side(front, found.dense, found.record),

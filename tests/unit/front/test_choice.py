@@ -17,6 +17,7 @@ from autoprune.front.lead import compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
+from autoprune.records.measurement import PREDICTION
 from autoprune.records.paired import difference_error, difference_errors
 from autoprune.records.precision import more_samples, needed_factor
 from autoprune.report.sections.summary import summary
@@ -152,6 +153,38 @@ def test_the_lead_in_a_cost_is_exact_and_that_in_latency_is_not() -> None:
         r"0\.8000 against 0\.8000, with unknown noise: either may be better\.",
         by_time.sentence,
     )
+
+
+def test_a_choice_that_is_slower_than_dense_says_so_and_names_the_quickest() -> None:
+    records = [
+        dense(took=latency(1.0)),
+        record(1, measurement(0.9, 500, took=latency(1.2))),
+        record(2, measurement(0.9, 600, took=latency(0.5))),
+        record(3, measurement(0.5, 700, took=latency(0.1))),
+    ]
+    front = front_of(records, ("quality", "multiply_adds", "latency_ms"))
+    slower = "Candidate 1 is measurably slower than dense: it takes 1.20 (1.18 to 1.22) of its latency."
+    (said,) = front.choice(Limits(max_drop=0.01)).slower
+    assert said == f"{slower} The quickest that keeps the limits is candidate 2 with 0.50 of it: --by latency_ms."
+    assert said in front.choice(Limits(max_drop=0.01)).remarks
+    assert front.weighted({"multiply_adds": 1}, Limits(max_drop=0.01)).choice.slower == (slower,)
+    assert not front.choice(Limits(max_drop=0.01), "latency_ms").slower
+    none = f"{slower} None that keeps the limits is measurably quicker than dense."
+    for limit in (600, 1000):
+        assert front_of(records[:2]).choice(Limits(max_multiply_adds=limit)).slower == (none,)
+    (predicted,) = front_of([records[0], _predicted(records[1])]).choice(Limits()).slower
+    assert predicted.startswith("Candidate 1 is predicted to be slower than dense")
+
+
+def _predicted(one: CandidateRecord) -> CandidateRecord:
+    took = {name: replace(found, clock=PREDICTION) for name, found in one.search.latencies.items()}
+    return replace(one, search=replace(one.search, latencies=took))
+
+
+def test_a_choice_of_numbers_as_measured_did_not_ask_for_the_noise() -> None:
+    lead = front_of(RECORDS).choice(Limits(max_drop=0.01), confidence=0.5).lead
+    assert lead is not None
+    assert lead.sentence.endswith("(90% confidence, which the choice did not ask for).")
 
 
 def test_an_older_record_changes_no_error_but_its_own() -> None:

@@ -198,6 +198,9 @@ def test_at_confidence_one_half_the_front_is_that_of_the_measured_numbers() -> N
     )
     assert choice.lead is not None
     assert "latency 5.000 against 0.500 ms, one of them in doubt" in choice.lead.sentence
+    both = Front.of([DENSE, _claims(1, 0.75, 500), BESIDE], PROBLEM).choice(Limits(), "latency_ms", 0.5)
+    assert both.lead is not None
+    assert "latency 0.500 against 0.500 ms, both in doubt" in both.lead.sentence
     beaten = record(3, measurement(0.55, 590, took=latency(0.5)))
     measured = Front.of([DENSE, BELIEVED, BESIDE, beaten, _claims(4, 0.6, 580)], PROBLEM)
     assert measured.choose(Limits(), "size_bytes").number == 1
@@ -221,6 +224,28 @@ def test_a_candidate_that_a_doubt_keeps_off_the_front_is_named_with_the_reason(
     many = Front.of([DENSE, *(_claims(number, 0.7 - 0.01 * number, 990 - number) for number in range(2, 15))], PROBLEM)
     show_front(many)
     assert "  and candidates 12, 13, 14\n" in capsys.readouterr().out
+    eleven = Front.of(
+        [DENSE, *(_claims(number, 0.7 - 0.01 * number, 990 - number) for number in range(2, 13))], PROBLEM
+    )
+    show_front(eleven)
+    said = capsys.readouterr().out
+    assert "  candidate 12: latency" in said
+    assert "and candidates" not in said
+    assert "as good as" not in said
+
+
+def test_a_member_in_doubt_that_is_only_as_good_as_another_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    doubtful = latency(0.4, doubts=BUSY)
+    alike = record(3, measurement(0.745, 500, took=doubtful, error=0.01))
+    front = Front.of(
+        [dense(took=latency(1.0), error=0.01), record(2, measurement(0.75, 400, took=latency(0.5), error=0.01)), alike],
+        PROBLEM,
+    )
+    assert dict(front.as_good_as) == {3: 2}
+    show_front(front)
+    said = capsys.readouterr().out
+    assert "On the front as they are as good as another member by other numbers" in said
+    assert "On the front by other numbers" not in said
 
 
 def test_a_front_without_doubts_says_nothing_of_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,9 @@ def test_pruned_models_that_are_slower_than_dense_are_a_warning() -> None:
     assert warning
     assert line.startswith("1 of 3 pruned models is slower than dense, at 1.50 times its latency")
     assert "structure.round_to=device" in line
+    records.append(record(5, measurement(0.5, 100, took=latency(0.3, doubts=("the machine was busy",)))))
+    line, _ = the_one_about("slower than dense", records)
+    assert line.startswith("1 of 4 pruned models is slower than dense, at 1.50 times its latency (1 more is in doubt):")
     records[1] = record(1, measurement(0.8, 700, took=latency(1.5, doubts=("the machine was busy",))))
     assert none_about("slower than dense", records)
 
