@@ -45,6 +45,8 @@ _STAGES = {
     "test": "test split",
     "end": "done",
 }
+#: Stages that are stored at their end only.
+_LOST = ("profile", "scan")
 
 
 def show_start(study: Study, folder: Path, settings: StudySettings, proposer: str = "") -> None:
@@ -78,7 +80,7 @@ def _profile(study: Study, settings: StudySettings) -> str:
         return ""
     return (
         "First the device profile, from the user's cache or measured: cuts of the model are timed for a minute or "
-        "more, to learn which widths are fast here."
+        "more, to learn which widths are fast here. Control-C keeps nothing of it."
     )
 
 
@@ -184,7 +186,35 @@ def live(study: Study) -> Iterator[OnProgress]:
 
     Yields:
         The function to call with each progress.
+
+    Raises:
+        KeyboardInterrupt: Control-C, with words on what is lost, if it came where a stage is lost.
     """
+    stage = ""
+    with _shown(study) as show, _naming_loss(lambda: stage):
+
+        def follow(progress: Progress) -> None:
+            nonlocal stage
+            stage = progress.stage
+            show(progress)
+
+        yield follow
+
+
+@contextlib.contextmanager
+def _naming_loss(stage: Callable[[], str]) -> Iterator[None]:
+    """Name what is lost when Control-C ends a stage of which nothing is stored before its end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stage() not in _LOST:
+            raise
+        lost = f"nothing of the {_STAGES[stage()]} is: the same command begins it anew."
+        raise KeyboardInterrupt(f"Finished trials are kept; {lost}") from None
+
+
+@contextlib.contextmanager
+def _shown(study: Study) -> Iterator[OnProgress]:
     console = safe_console(stderr=True)
     if not console.is_terminal:
         lines = Lines(console.print)
@@ -221,6 +251,9 @@ def live_profile() -> Iterator[Callable[[int, int, float | None], None]]:
 
     Yields:
         The function to call after each model: (done, total, seconds left or None).
+
+    Raises:
+        KeyboardInterrupt: Control-C, with words on what is lost.
     """
     console = safe_console(stderr=True)
     begin = last = time.monotonic()
@@ -233,7 +266,10 @@ def live_profile() -> Iterator[Callable[[int, int, float | None], None]]:
             rest = "" if left is None else f", {duration_text(now - begin)} elapsed, about {duration_text(left)} left"
             console.print(f"{_STAGES['profile']} {done}/{total}{rest}")
 
-    yield follow
+    try:
+        yield follow
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Nothing of the device profile is kept: the same command begins it anew.") from None
 
 
 class Lines:

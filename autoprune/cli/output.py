@@ -42,8 +42,9 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             fail(str(error), 1)
         except OSError as error:
             fail(f"A file or folder cannot be read or written: {error}. Name another path.", 2)
-        except KeyboardInterrupt:
-            fail("Interrupted. Finished trials are kept; the same command continues from here.", 130)
+        except KeyboardInterrupt as error:
+            kept = str(error) or "Finished trials are kept; the same command continues from here."
+            fail(f"Interrupted. {kept}", 130)
 
     return wrapped
 

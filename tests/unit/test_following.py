@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
+from typer import Exit
 from typer.testing import CliRunner
 
 import autoprune
 from autoprune.cli import following
 from autoprune.cli.app import app
+from autoprune.cli.output import report_errors
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.front.suggestion import USUAL_LIMITS
@@ -71,6 +73,37 @@ def test_failures_and_new_stages_are_printed_at_once() -> None:
         "a trial failed: ValueError: [/x] (traceback under failures/ in the run folder)",
         "trial 2/9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "kept"),
+    [
+        ("profile", "Finished trials are kept; nothing of the device profile is: the same command begins it anew."),
+        ("scan", "Finished trials are kept; nothing of the sensitivity scan is: the same command begins it anew."),
+        ("trial", "Finished trials are kept; the same command continues from here."),
+    ],
+)
+def test_an_interrupted_run_says_what_it_keeps(
+    stage: str, kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = autoprune.Study.create(flat_task(), settings(), out=tmp_path / "run")
+
+    @report_errors
+    def command() -> None:
+        with following.live(study) as on_progress:
+            on_progress(trial(1))
+            on_progress(trial(1, stage=stage, part=(1, 3)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(Exit) as ended:
+        command()
+    assert ended.value.exit_code == 130
+    assert f"Interrupted. {kept}\n" in capsys.readouterr().err
+
+
+def test_an_interrupted_device_profile_says_that_nothing_is_kept() -> None:
+    with pytest.raises(KeyboardInterrupt, match="Nothing of the device profile is kept"), following.live_profile():
+        raise KeyboardInterrupt
 
 
 def test_the_time_left_rests_on_trials_alone(monkeypatch: pytest.MonkeyPatch) -> None:

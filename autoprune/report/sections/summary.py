@@ -15,7 +15,7 @@ from autoprune.front.table import share_of
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import Measurement
-from autoprune.records.objectives import COSTS, Objective
+from autoprune.records.objectives import COSTS, QUALITY, Objective
 from autoprune.report.figures.trade_off import TradeOff, trade_off
 from autoprune.report.hover import hover_texts
 from autoprune.report.section import Fact, Picture, Summary, Table
@@ -24,6 +24,8 @@ from autoprune.report.sections.trade_offs import main_cost
 
 #: Largest number of candidates of which the chart tells everything; of more, the beaten ones tell where they are.
 _ALL_TOLD = 500
+#: Costs that are always told.
+_ALWAYS = ("multiply_adds", "size_bytes")
 #: Sentence where there is nothing to suggest.
 _NOTHING = "No smaller candidate is finished yet."
 
@@ -190,13 +192,28 @@ def _facts(front: Front, found: Suggestion) -> list[Fact]:
         facts.append(
             Fact(value=signed_text(change(found.test_gain)), label=f"{front.metric} on the test split", note=note)
         )
-    facts.append(Fact(value=f"{_share(found, 'multiply_adds'):.0%}", label="of the multiply-adds"))
-    facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
-    compared = front.problem.costs["latency_ms"].against_dense(found.record)
+    known, objectives = front.problem.known, [row for row in front.problem.rows if row.name != QUALITY]
+    facts += [_metric_fact(one, found) for one in objectives if not one.is_cost]
+    measured = [cost.name for cost in front.problem.costs.values() if cost.against_dense(found.record) is not None]
+    costs = [*_ALWAYS, *measured, *(one.name for one in objectives if one.is_cost)]
+    # What the study asked for comes first.
+    costs.sort(key=lambda name: name not in front.problem.objectives)
+    facts += [fact for name in dict.fromkeys(costs) if (fact := _cost_fact(known[name], found)) is not None]
+    return facts
+
+
+def _metric_fact(metric: Objective, found: Suggestion) -> Fact:
+    own, whole = metric.value(found.record.search), metric.value(found.dense.search)
+    return Fact(value=signed_text(own - whole), label=f"{metric.title} on the search split", note="")
+
+
+def _cost_fact(cost: Objective, found: Suggestion) -> Fact | None:
+    compared = cost.against_dense(found.record)
     if compared is not None:
         note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
-        facts.append(Fact(value=f"{compared.ratio:.2f}", label="of the latency", note=note))
-    return facts
+        return Fact(value=f"{compared.ratio:.2f}", label=f"of the {cost.title}", note=note)
+    share = share_of(cost, found.record, found.dense)
+    return Fact(value=f"{share:.0%}", label=f"of the {cost.title}") if math.isfinite(share) else None
 
 
 def standing_of(found: Suggestion) -> str:

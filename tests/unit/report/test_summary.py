@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,25 @@ def test_a_difference_within_the_noise_is_called_noise(tmp_path: Path) -> None:
         "90% confidence.",
     )
     assert "not measured on a test split" in found.trust[-1]
+
+
+def test_the_objectives_of_a_study_are_told_first(tmp_path: Path) -> None:
+    took = {"b1": latency(0.4), "b32": latency(0.5, doubts=("busy",))}
+    records = [dense(0.9, 1000), cut(1, 0.9, 300)]
+    records = [replace(one, search=replace(one.search, latencies=took)) for one in records]
+    records[0] = replace(records[0], search=replace(records[0].search, metrics={"recall": 0.75}))
+    records[1] = replace(records[1], search=replace(records[1].search, metrics={"recall": 0.5}))
+    objectives = ("quality", "recall", "latency_ms[b32]")
+    problem = problem_of(objectives, metrics={"recall": True}, profiles=("b1", "b32"))
+    found = summary(run_of(tmp_path, records), Front.of(records, problem))
+    assert [(fact.value, fact.label) for fact in found.facts[1:]] == [
+        ("-0.2500", "recall on the search split"),
+        ("0.50", "of the latency, b32"),
+        ("30%", "of the multiply-adds"),
+        ("30%", "of the size on disk"),
+        ("0.40", "of the latency, b1"),
+    ]
+    assert found.facts[2].note.endswith(", in doubt")
 
 
 def test_a_small_gain_is_noise_too(tmp_path: Path) -> None:
