@@ -298,8 +298,9 @@ class Lines:
         elif progress.stage != self._stage or now - self._last >= _EVERY:
             if progress.stage != self._stage:
                 self.flush()
-            self._say(line)
+            # Before it is said: Control-C may come in the middle, and what is held back is older.
             self._stage, self._last, self._held = progress.stage, now, ""
+            self._say(line)
         else:
             self._held = line
 
@@ -371,7 +372,9 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         return
     console.print("Choose: ", f"autoprune choose {named}{usual}", sep="")
     if choice.record.origin == "dense" and choice.nearest is None:
-        console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
+        sure = " for certain" if choice.doubts else ""
+        said = f"No smaller candidate meets the limits{sure}: the choice is the dense model itself."
+        console.print(said, style="yellow")
     for line in choice.remarks:
         console.print(line, style="yellow" if choice.nearest is not None else None)
     options = f"--candidate {choice.record.number} --format safetensors --to model.safetensors"

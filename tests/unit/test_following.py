@@ -18,10 +18,11 @@ from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.front.suggestion import USUAL_LIMITS
 from autoprune.records.ending import Ending
+from autoprune.records.limits import Limits
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, flat_task, image_task
-from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import settings, space
 
 
@@ -54,6 +55,25 @@ def test_lines_come_every_few_seconds_and_the_last_one_always() -> None:
     printed = said([(number / 10, trial(number)) for number in range(1, 101)])
     assert [line.split(",")[0] for line in printed] == ["trial 1/9", "trial 51/9", "trial 100/9"]
     assert printed[0].endswith("1:10 elapsed, about 2 h 01 min left")
+
+
+def test_no_older_line_follows_the_one_in_which_a_run_is_interrupted() -> None:
+    printed: list[str] = []
+
+    def say(line: str) -> None:
+        printed.append(line.split(",", maxsplit=1)[0])
+        if len(printed) == 2:
+            raise KeyboardInterrupt
+
+    now = [0.0]
+    lines = following.Lines(say, clock=lambda: now[0])
+    lines(trial(1))
+    lines(trial(2))
+    now[0] = 6.0
+    with pytest.raises(KeyboardInterrupt):
+        lines(trial(3))
+    lines.flush()
+    assert printed == ["trial 1/9", "trial 3/9"]
 
 
 def test_failures_and_new_stages_are_printed_at_once() -> None:
@@ -104,6 +124,16 @@ def test_an_interrupted_run_says_what_it_keeps(
 def test_an_interrupted_device_profile_says_that_nothing_is_kept() -> None:
     with pytest.raises(KeyboardInterrupt, match="Nothing of the device profile is kept"), following.live_profile():
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("doubts", "sure"), [(("The machine was busy.",), " for certain"), ((), "")])
+def test_the_dense_model_is_the_choice_for_want_of_a_number_that_can_be_trusted(
+    doubts: tuple[str, ...], sure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = record(1, measurement(0.9, 500, took=latency(0.5 if doubts else 1.5, doubts=doubts)))
+    problem = problem_of(limits=Limits(max_latency_share=1.0))
+    following.show_next(Front.of([dense(took=latency(1.0)), small], problem), Path("run"), Path("report.html"))
+    assert f"No smaller candidate meets the limits{sure}: the choice is" in capsys.readouterr().out
 
 
 def test_the_time_left_rests_on_trials_alone(monkeypatch: pytest.MonkeyPatch) -> None:

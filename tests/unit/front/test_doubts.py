@@ -129,6 +129,19 @@ def test_what_is_in_doubt_and_beyond_a_limit_is_the_nearest_and_not_left_out() -
     (said,) = str(refused.value).splitlines()
     assert "the nearest is candidate 1 with accuracy 0.8 (" in said
     assert said.endswith("latency_share 0.05, in doubt. Loosen a limit or run more trials.")
+    slow = Front.of([DENSE, record(1, measurement(0.8, 500, took=latency(1.5)))], PROBLEM)
+    with pytest.raises(SelectionError, match="the nearest is candidate 1 "):
+        slow.choose(Limits(max_latency_share=0.5))
+
+
+def test_beside_the_dense_model_the_nearest_is_found_by_measured_numbers() -> None:
+    doubtful = latency(0.5, doubts=BUSY)
+    small = record(1, measurement(0.7, 500, size_bytes=100, took=doubtful))
+    good = record(2, measurement(0.85, 400, size_bytes=900, took=doubtful))
+    front = Front.of([DENSE, small, good], problem_of(("quality", "multiply_adds", "size_bytes")))
+    choice = front.choice(Limits(max_latency_share=1.0, max_drop=0.01))
+    assert choice.record is DENSE
+    assert choice.nearest is good
 
 
 def test_only_those_that_would_be_chosen_by_their_measured_numbers_are_left_out() -> None:
@@ -167,8 +180,9 @@ def test_a_choice_by_latency_believes_no_claim() -> None:
     doubtful = Front.of([_claims(2, 0.75, 400)], PROBLEM)
     with pytest.raises(SelectionError, match=r"latency_ms that can be trusted(.|\n)*candidate 2: latency 0.500 ms"):
         doubtful.choose(by="latency_ms")
-    with pytest.raises(SelectionError, match=r"measured in latency_ms(.|\n)*candidate 2: latency 0.500 ms"):
+    with pytest.raises(SelectionError, match=r"measured in latency_ms(.|\n)*candidate 2: latency 0.500 ms") as refused:
         doubtful.weighted({"latency_ms": 1})
+    assert "run more trials" not in str(refused.value)
 
 
 #: Off the front by quality and size, and far quicker than any other by a number in doubt.

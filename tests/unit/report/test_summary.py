@@ -146,6 +146,7 @@ def test_a_loss_on_test_counts_where_lower_is_better(tmp_path: Path) -> None:
 def test_speed_is_told_as_far_as_the_clock_tells(took: object, words: str, tmp_path: Path) -> None:
     records = [dense(0.9, 1000, took=latency(1.0)), record(1, measurement(0.92, 300, took=took))]  # type: ignore[arg-type]
     assert words in said(tmp_path, records).headline
+    assert ("slower than dense" in " ".join(said(tmp_path, records).why)) is ("slower" in words)
 
 
 def test_the_best_of_many_is_lucky_and_the_page_says_so(tmp_path: Path) -> None:
