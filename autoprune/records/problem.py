@@ -35,7 +35,8 @@ class Problem:
 
     Raises:
         UnknownNameError: The task has no such objective or limit.
-        ConfigurationError: A metric is limited from the wrong side, or an objective is the quality again.
+        ConfigurationError: A metric is limited from the wrong side, or an objective is the quality again, or there is
+            none.
 
     Example:
         >>> problem = Problem(
@@ -60,6 +61,8 @@ class Problem:
     def __post_init__(self) -> None:
         metrics = {**self.metrics, self.metric: self.higher_is_better}
         object.__setattr__(self, "metrics", MappingProxyType(metrics))
+        if not self.objectives:
+            raise ConfigurationError(error_message("objectives", "name the quality and what it costs", "none"))
         if self.metric in self.objectives and self.metric not in (QUALITY, *self.costs):
             raise ConfigurationError(error_message("objectives", f"name the quality as {QUALITY!r}", self.metric))
         for name in self.objectives:

@@ -15,6 +15,9 @@ from autoprune.display import describe_value
 from autoprune.errors import StorageError, error_message
 from autoprune.records.work import Work
 
+#: Losses beyond it are as bad: sums and slopes of larger ones would be no numbers.
+_LARGEST = 1e100
+
 
 @stored(Format(what="a dropped block of a scan"))
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ class Sensitivity:
         Returns:
             Added losses [n].
         """
-        losses = np.array([0.0, *self.added_loss[group]])
+        losses = np.clip([0.0, *self.added_loss[group]], -_LARGEST, _LARGEST)
         x = -np.log(np.clip([1.0, *self.keep_shares], 1e-6, 1.0))
         at = -np.log(np.maximum(keep_shares, 1e-6))
         slope = (losses[-1] - losses[-2]) / (x[-1] - x[-2])

@@ -134,6 +134,8 @@ def test_limits_of_metrics_are_checked_against_the_task() -> None:
     with pytest.raises(ConfigurationError, match="min_recall must be a number that some model can keep"):
         Limits(min_recall=math.nan)
     assert dict(Limits(min_recall=-math.inf, max_mse=math.inf).given) == {}
+    with pytest.raises(ConfigurationError, match="objectives must name the quality and what it costs, but got none"):
+        Problem(objectives=(), metric="accuracy", higher_is_better=True)
     with pytest.raises(ConfigurationError, match="objectives must name the quality as 'quality', but got accuracy"):
         problem_of(("quality", "accuracy", "parameters"))
     unknown = problem_of(metrics={"mine": None}, limits=Limits(max_mine=3.0))

@@ -24,9 +24,10 @@ from tests.settings import space_of, study_of
 torch.set_num_threads(1)
 
 
-#: Brief, and with a rate to sample.
+#: Brief, without a device profile, and with a rate to sample.
 _SPACE: dict[str, object] = {
     "min_budget": 0.05,
+    "round_to": 1,
     "criteria": ("l2", "l1", "taylor"),
     "steps": 3,
     "length_exponent": 0.0,

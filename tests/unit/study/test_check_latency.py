@@ -61,7 +61,7 @@ def test_what_was_prepared_is_used_and_a_study_with_trials_is_not_checked_again(
     monkeypatch.setattr(costs, "LatencyComparer", _Checked)
     monkeypatch.setattr(_Checked, "made", 0)
     monkeypatch.setattr(_Checked, "checked", 0)
-    chosen = settings(trials=2, latency_rounds=1, objectives=("quality", "latency_ms"), round_to=1)
+    chosen = settings(trials=2, latency_rounds=1, objectives=("quality", "latency_ms"))
     study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     assert (_Checked.made, _Checked.checked) == (1, 1)
     study.run()

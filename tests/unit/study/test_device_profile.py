@@ -104,7 +104,7 @@ PHONE = LatencyProfile(name="phone", backend="remote", command="phone")
 
 def by_default(**changes: object) -> StudySettings:
     """A study that says nothing of rounding, and whose objectives have a latency."""
-    brief = space(scan=False, steps=0, min_budget=0.5)
+    brief = space(scan=False, steps=0, min_budget=0.5, round_to="auto")
     return settings(**({"trials": 4, "solved_points": 3, "uniform_points": 0, "space": brief} | TIMED | changes))
 
 

@@ -91,11 +91,15 @@ def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
 
 def test_a_device_profile_is_enough_for_a_budget_of_latency(tmp_path: Path) -> None:
     """No candidate but the dense model is there; widths are multiples of the grain that the profile says."""
-    timed = run(tmp_path / "profiled", 1, space=space(round_to="device", scan=False))
-    topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval())).topology
+    task = image_task(model=Counting(trained_resnet()).eval())
+    begun = autoprune.Study.create(task, settings(trials=1, space=space(round_to="device", scan=False)), out=tmp_path)
+    assert begun.context is not None
+    topology = begun.context.topology
     clock = half_for_nothing(topology)
     profile = profile_of(topology, clock, grain=4)
-    timed.folder.write_device_profile(profile)
+    begun.folder.write_device_profile(profile)
+    begun.run()
+    timed = autoprune.Study.open(tmp_path)
     found = solved(timed, 0.75, "latency_ms")
     assert clock(found.allocation.widths, ()) == pytest.approx(0.75, rel=0.03)
     assert all(width % 4 == 0 or width == topology.widths[name] for name, width in found.allocation.widths.items())
