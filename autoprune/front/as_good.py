@@ -36,6 +36,7 @@ class Comparisons:
     drawn: Drawn = field(default_factory=Drawn)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # an error of 1e308 in a stored file makes nothing certain
 def find_as_good(pool: Pool, before: Comparisons | None = None) -> tuple[dict[int, int], Comparisons]:
     """Find the dominated candidates that may be non-dominated all the same, as far as the samples tell.
 

@@ -67,7 +67,7 @@ def refused(**changes: object) -> str:
 def test_a_space_without_a_channel_to_lose_is_refused() -> None:
     most = max(context().topology.widths.values())
     assert refused(max_ratio=0.001) == (
-        "the space must let some group lose a channel, but got max_ratio=0.001, round_to=auto. "
+        "the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. "
         f"Raise max_ratio: the widest of the groups has {most} channels."
     )
     assert f"Lower round_to: the widest of the groups has {most} channels" in refused(round_to=2 * most, max_ratio=0.4)
