@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -273,7 +274,8 @@ def test_parameters_of_every_kind_are_read_as_they_were_written(tmp_path: Path) 
 def test_trials_share_the_names_and_distributions_of_their_parameters(tmp_path: Path) -> None:
     search = Search(model(), settings(), ledger=Ledger.of(open_journal(tmp_path), PROBLEM))
     run(search, 6, out=2)
-    as_optuna = Ledger.of(JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL))), PROBLEM).trials()
+    copy = shutil.copy(tmp_path / JOURNAL, tmp_path / "copy")  # the other one is locked
+    as_optuna = Ledger.of(JournalStorage(JournalFileBackend(str(copy))), PROBLEM).trials()
     for ledger in (search.state.ledger, Ledger.of(open_journal(tmp_path), PROBLEM)):
         trials = ledger.trials()
         assert trials == as_optuna
