@@ -8,8 +8,8 @@ ask may first answer proposals that are known. The calls of Python and C functio
 not depend on how busy the machine is.
 
 The samplers: the default with a scan (TPE), without one (evolution), and for many groups (evolution), and by name. Each
-has trials of its own. `--keep` writes a study to a folder shortly before the first count, and goes on with the one that
-is there, so that thousands of trials are run once.
+has trials of its own. `--keep` stores each study in a folder shortly before the first count, and a later
+run continues a stored study, so that thousands of trials are run once.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from autoprune.report.terminal import front_tables, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import QUIET, StudySettings
 from autoprune.sensitivity.scan import plan_scan
-from autoprune.study.device import rounds_by_itself
+from autoprune.study.device import lacks_profile
 from autoprune.study.executors.registry import LOGS
 from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.study import Study
@@ -75,8 +75,7 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
 
 def _profile(study: Study, settings: StudySettings) -> str:
     assert study.context is not None
-    alone = not study.records and rounds_by_itself(settings, study.context)
-    if not (settings.needs_device_profile or alone) or study.folder.read_device_profile() is not None:
+    if not lacks_profile(study.context, study.folder, settings):
         return ""
     return (
         "First the device profile, from the user's cache or measured: cuts of the model are timed for a minute or "

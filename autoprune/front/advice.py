@@ -1,4 +1,4 @@
-"""What to choose where no candidate keeps the limits: which limit to give up, and what that gives."""
+"""Advice where no candidate keeps the limits: which limit to give up, and which candidate keeps the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoprune.errors import SelectionError
 from autoprune.front.front import Front
 from autoprune.front.limit_check import LimitCheck
-from autoprune.records.confidence import CONFIDENCE
+from autoprune.records.confidence import AS_MEASURED, CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import QUALITY
 from autoprune.records.origins import Origin
@@ -46,14 +46,14 @@ def other_choices(front: Front, limits: Limits) -> Iterator[OtherChoice]:
     costs = {name: number for name, number in given.items() if limits.each[name].is_cost}
     rest = {name: number for name, number in given.items() if name not in costs}
     yield from _choices(
-        front, given, "multiply_adds", check, {0.5: "By the measured numbers alone, whatever their noise"}
+        front, given, "multiply_adds", check, {AS_MEASURED: "By the measured numbers alone, whatever their noise"}
     )
     measured = ", by the measured numbers"
     for kept, by, what in (
         (costs, QUALITY, "The best within the limits of cost"),
         (rest, "multiply_adds", "The cheapest within the other limits"),
     ):
-        yield from _choices(front, kept, by, check, {CONFIDENCE: what, 0.5: what + measured})
+        yield from _choices(front, kept, by, check, {CONFIDENCE: what, AS_MEASURED: what + measured})
 
 
 def _choices(
@@ -72,7 +72,7 @@ def _choices(
             continue
         options = [f"--limit {shlex.quote(name)}={number:.10g}" for name, number in kept.items()]
         options += ["--by quality"] if by == QUALITY else []
-        options += ["--confidence 0.5"] if confidence < CONFIDENCE else []
+        options += [f"--confidence {AS_MEASURED}"] if confidence == AS_MEASURED else []
         costs = check.told(record) if check.absolute() else [f"multiply_adds {record.search.multiply_adds}"]
         has = [f"{front.metric} {record.search.quality:.4g}", *costs]
         said = f"{what}, candidate {record.number}: {', '.join(has)}."

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoprune.front.drawn import Drawn, are_likely
-from autoprune.front.pairs import Pairs, places_in
+from autoprune.front.pairs import Pairs, no_names, places_in
 from autoprune.front.pool import Noisy, Pool
 from autoprune.records.paired import bound_errors, pair_errors, quantile
 
@@ -31,7 +31,7 @@ class Comparisons:
         drawn: Draws of the samples.
     """
 
-    beaten_by: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    beaten_by: np.ndarray = field(default_factory=no_names)
     cleared: Pairs = field(default_factory=Pairs)
     drawn: Drawn = field(default_factory=Drawn)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import SelectionError, error_message
-from autoprune.front.doubts import choice_doubts, deciding, find_left_out, in_doubt, worst_as_measured
+from autoprune.front.doubts import choice_doubts, first_left_out, worst_as_measured
 from autoprune.front.lead import Lead, compare_leaders
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.numbers import Numbers
@@ -34,8 +34,8 @@ class Choice:
             error of the quality is known.
         nearest: Where only the dense model keeps the limit of the loss: the smaller candidate that comes nearest. None
             otherwise.
-        doubts: What to tell of candidates whose costs that decide are in doubt: those that were left out for it, or
-            what was taken as measured of the chosen one. Lines; none where nothing that decides is in doubt.
+        doubts: Lines on costs in doubt that decide: which candidates were left out for them, or which numbers of the
+            chosen one were taken as measured; none where nothing that decides is in doubt.
         slower: Sentences on the latency profiles in which it is measurably slower than the dense model.
         lead: By how much it is ahead of the next candidate; None where it is the only one.
     """
@@ -159,10 +159,7 @@ def slower_lines(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, che
         if found is None or not found.trusted or found.low <= 1.0:
             continue
         how = "predicted to be" if found.predicted else "measurably"
-        said = (
-            f"Candidate {record.number} is {how} slower than dense: it takes {found.ratio:.2f} "
-            f"({found.low:.2f} to {found.high:.2f}) of its {cost.title}."
-        )
+        said = f"Candidate {record.number} is {how} slower than dense: it takes {found.text} of its {cost.title}."
         # What was chosen keeps the limits, and its latency is known: the ranking is never empty.
         quickest = numbers.records[rank(pools, numbers, check, cost.name)[0]] if check.limits.given else record
         compared = cost.against_dense(quickest)
@@ -256,20 +253,17 @@ def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitChec
             return error_message(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
     nearest = _nearest(members, numbers, check)
     wants = f"keep to {asked(check, nearest)}" if check.limits.given else f"have a {by} that can be trusted"
-    for pool in pools:
-        left_out = find_left_out(None, pool, numbers, check, (by,))
-        if len(left_out):
-            first = numbers.records[int(left_out[0])]
-            titles = " and ".join(cost.title for cost in in_doubt(first, deciding(check, (by,))))
-            got = f"none for certain: candidate {first.number} would be chosen, but its {titles} is in doubt"
-            return "\n".join(
-                (error_message("a candidate", wants, got), *choice_doubts(None, pool, numbers, check, (by,)))
-            )
+    left_out = first_left_out(pools, numbers, check, by)
+    if left_out is not None:
+        pool, first, titles = left_out
+        got = f"none for certain: candidate {first.number} would be chosen, but its {' and '.join(titles)} is in doubt"
+        doubts = choice_doubts(None, pool, numbers, check, (by,))
+        return "\n".join([error_message("a candidate", wants, got), *doubts])
     against = "" if check.dense is None or nearest is check.dense else f" ({drop_text(nearest, check)})"
     has = ", ".join([f"{check.problem.metric} {nearest.search.quality:.4g}{against}", *check.told(nearest)])
     got = f"none; the nearest is candidate {nearest.number} with {has}"
-    doubts = "\n".join(choice_doubts(None, every, numbers, check, (by,)))
-    return error_message("a candidate", wants, got, f"{NO_ONE}\n{doubts}" if doubts else NO_ONE)
+    doubts = choice_doubts(None, every, numbers, check, (by,))
+    return error_message("a candidate", wants, got, "\n".join([NO_ONE, *doubts]))
 
 
 def _nearest(members: np.ndarray, numbers: Numbers, check: LimitCheck) -> CandidateRecord:

@@ -13,12 +13,13 @@ from autoprune.front.members import find_members
 from autoprune.front.numbers import Numbers
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.comparison import Comparison
+from autoprune.records.confidence import AS_MEASURED
 from autoprune.records.objectives import Objective
 
 #: Remedy for measurements in doubt.
 MEASURE_AGAIN = "The same `autoprune run` command measures again what is in doubt: keep the machine idle meanwhile."
 #: What `choose` does with it on demand.
-_AS_MEASURED = "--confidence 0.5 takes it as measured."
+_TAKE = f"--confidence {AS_MEASURED} takes it as measured."
 #: Candidates that are named in full.
 _NAMED = 10
 
@@ -61,6 +62,21 @@ def find_undecided(numbers: Numbers, members: np.ndarray) -> np.ndarray:
     return numbers.once("undecided", work_out)
 
 
+def pools_of(numbers: Numbers, members: np.ndarray, confidence: float) -> list[np.ndarray]:
+    """List the candidates to choose among, those to look at first in front.
+
+    Args:
+        numbers: Numbers of all candidates.
+        members: Positions of the members of the front.
+        confidence: Confidence of the choice.
+
+    Returns:
+        Positions of the possible members, and of all that may be chosen: a dominated candidate may be the only one that
+        keeps a limit on a cost that is no objective.
+    """
+    return [possible_members(numbers, members, confidence), np.flatnonzero(numbers.selectable)]
+
+
 def possible_members(numbers: Numbers, members: np.ndarray, confidence: float) -> np.ndarray:
     """Find the candidates to choose among: a doubt in a cost that does not decide the choice leaves none out.
 
@@ -73,7 +89,7 @@ def possible_members(numbers: Numbers, members: np.ndarray, confidence: float) -
         Positions of the members, and of candidates off the front whose costs are in doubt; for 0.5, of the front that
         the measured numbers make.
     """
-    if confidence == 0.5 and _doubtful(numbers).any():
+    if confidence == AS_MEASURED and _doubtful(numbers).any():
         return members_as_measured(numbers)
     return np.concatenate([members, find_undecided(numbers, members)])
 
@@ -134,7 +150,7 @@ def front_doubts(numbers: Numbers, members: np.ndarray, as_good_as: Mapping[int,
     ):
         lines = doubt_lines([one for one in on_it if (one.number in as_good_as) is alike], costs, numbers)
         told += [why, *lines] if lines else []
-    return [*told, f"{MEASURE_AGAIN} `autoprune choose` with {_AS_MEASURED}"] if told else []
+    return [*told, f"{MEASURE_AGAIN} `autoprune choose` with {_TAKE}"] if told else []
 
 
 def deciding(check: LimitCheck, by: Iterable[str]) -> list[Objective]:
@@ -161,7 +177,7 @@ def worst_as_measured(numbers: Numbers, check: LimitCheck) -> np.ndarray:
     Returns:
         Violations [records]; <= 0 when all limits are kept, and infinite where a number was not measured.
     """
-    measured = replace(check, confidence=0.5).excesses(numbers)
+    measured = replace(check, confidence=AS_MEASURED).excesses(numbers)
     unclear = {cost.name: _unclear(numbers, cost) for cost in deciding(check, ())}
     found = check.excesses(numbers)
     known = [np.where(unclear.get(name, False), measured[name], excess) for name, excess in found.items()]
@@ -184,7 +200,7 @@ def find_left_out(
         Positions, the best by the first objective first.
     """
     doubtful = np.zeros(len(numbers.records), dtype=bool)
-    for cost in deciding(check, by) if check.confidence > 0.5 else ():
+    for cost in deciding(check, by) if check.confidence > AS_MEASURED else ():
         doubtful |= _unclear(numbers, cost)
     if doubtful.any():
         doubtful &= worst_as_measured(numbers, check) <= 0
@@ -197,10 +213,32 @@ def find_left_out(
     return np.asarray(found[np.lexsort((numbers.losses[found], losses[0][found]))])
 
 
+def first_left_out(
+    pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str
+) -> tuple[np.ndarray, CandidateRecord, tuple[str, ...]] | None:
+    """Find the candidate that would be chosen if numbers in doubt counted, where none is chosen without them.
+
+    Args:
+        pools: See `pools_of`.
+        numbers: Numbers of all candidates.
+        check: Limits, with the confidence.
+        by: Objective to choose by.
+
+    Returns:
+        The pool that it is in, the candidate, and the titles of its costs in doubt; None where a doubt leaves none out.
+    """
+    for pool in pools:
+        left_out = find_left_out(None, pool, numbers, check, (by,))
+        if len(left_out):
+            record = numbers.records[int(left_out[0])]
+            return pool, record, tuple(cost.title for cost in in_doubt(record, deciding(check, (by,))))
+    return None
+
+
 def choice_doubts(
     chosen: int | None, places: np.ndarray, numbers: Numbers, check: LimitCheck, by: Sequence[str]
 ) -> list[str]:
-    """Write which candidates were left out for a doubt, see `find_left_out`, or what was taken as measured.
+    """Write which candidates a doubt left out, see `find_left_out`, or which numbers in doubt were taken as measured.
 
     Args:
         chosen: Position of the chosen candidate; None for none.
@@ -214,7 +252,7 @@ def choice_doubts(
     """
     costs = deciding(check, by)
     told = _scale_in_doubt(check, costs)
-    if check.confidence == 0.5:
+    if check.confidence == AS_MEASURED:
         lines = [] if chosen is None else doubt_lines([numbers.records[chosen]], costs, numbers)
         told += ["Taken as measured, though it is in doubt:", *lines] if lines else []
         return [*told, MEASURE_AGAIN] if told else []
@@ -226,7 +264,7 @@ def choice_doubts(
         names = [f"{name} {given[name]:g}" for name, one in each.items() if one.objective in of_doubt]
         why = f"it cannot be said that they keep {', '.join(names)}" if names else "what they are chosen by is in doubt"
         told += [f"Left out, as {why}:", *lines]
-    return [*told, f"{MEASURE_AGAIN} {_AS_MEASURED}"] if told else []
+    return [*told, f"{MEASURE_AGAIN} {_TAKE}"] if told else []
 
 
 def _scale_in_doubt(check: LimitCheck, costs: Sequence[Objective]) -> list[str]:

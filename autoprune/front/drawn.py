@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.front.pairs import Pairs, places_in
+from autoprune.front.pairs import Pairs, no_names, places_in
 from autoprune.front.pool import Noisy, Pool
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.paired import draw_change, draw_changes
@@ -31,7 +31,7 @@ class Drawn:
     """
 
     folds: tuple[int, ...] = ()
-    names: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    names: np.ndarray = field(default_factory=no_names)
     losses: tuple[np.ndarray, ...] = ()
     counted: Pairs = field(default_factory=Pairs)
     ahead: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int8))
@@ -82,7 +82,7 @@ class _Count:
     def go_on(
         cls, losses: tuple[np.ndarray, ...], rivals: np.ndarray, before: Drawn, names: Sequence[np.ndarray]
     ) -> _Count:
-        """Take over what was counted of candidates all of whose counted rivals still are some.
+        """Take over the counts of candidates that still have all rivals that were counted.
 
         names: those of the candidates and of all known ones.
         """

@@ -90,7 +90,7 @@ def slow_widths(front: Front) -> list[tuple[str, bool]]:
     dense = front.dense
     pruned = [one for one in front.records if dense is not None and _multiply_adds(one) < _multiply_adds(dense)]
     lines = []
-    for cost in (one for one in front.problem.costs.values() if one.is_latency and one.is_compared):
+    for cost in (one for one in front.problem.costs.values() if one.is_latency):
         found = [one for record in pruned if (one := cost.comparison(record.search)) is not None]
         slower = [one.ratio for one in found if one.trusted and one.low > _SLOW]
         doubted = sum(not one.trusted for one in found)
@@ -194,7 +194,7 @@ def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:
     its = "quickest" if cost.is_latency else "thriftiest"
     said = (
         f"{len(less)} of {len(measured)} members {_better(cost, 'are')}; the {its}, candidate {number}, takes "
-        f"{best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}) of its {'time' if cost.is_latency else cost.title}."
+        f"{best.text} of its {'time' if cost.is_latency else cost.title}."
     )
     return [*lines, (said, False)]
 
@@ -212,7 +212,7 @@ def _undecided(front: Front) -> list[tuple[str, bool]]:
     if not numbers:
         return []
     who = f"Candidate {numbers[0]} is" if len(numbers) == 1 else f"Candidates {', '.join(numbers)} are"
-    return [(f"{who} not on the front only as what was measured of them is in doubt. {MEASURE_AGAIN}", True)]
+    return [(f"{who} not on the front only as some of their measurements are in doubt. {MEASURE_AGAIN}", True)]
 
 
 def _predicted(front: Front) -> list[tuple[str, bool]]:

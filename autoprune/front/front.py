@@ -11,7 +11,7 @@ import numpy as np
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front.choice import Choice, rank, weigh
 from autoprune.front.dominance import growing_hypervolume, hypervolume
-from autoprune.front.doubts import find_undecided, possible_members
+from autoprune.front.doubts import find_undecided, pools_of
 from autoprune.front.limit_check import NO_DENSE, LimitCheck
 from autoprune.front.members import find_members, volume_points
 from autoprune.front.numbers import Numbers
@@ -213,7 +213,7 @@ class Front:
         Raises:
             SelectionError: For an empty front.
         """
-        members = possible_members(self.numbers, self.numbers.places(self.members), CONFIDENCE)
+        members = self._pools(CONFIDENCE)[0]
         members = members[[self.records[place].number not in self.as_good_as for place in members.tolist()]]
         if not len(members):
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
@@ -383,9 +383,7 @@ class Front:
         return self._check(limits).excess(record)
 
     def _pools(self, confidence: float) -> list[np.ndarray]:
-        # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
-        first = possible_members(self.numbers, self.numbers.places(self.members), confidence)
-        return [first, np.flatnonzero(self.numbers.selectable)]
+        return pools_of(self.numbers, self.numbers.places(self.members), confidence)
 
     def _known_check(self, limits: Limits | None, confidence: float) -> LimitCheck:
         check = self._check(limits, confidence)

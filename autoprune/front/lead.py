@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.confidence import CONFIDENCE
+from autoprune.records.confidence import AS_MEASURED, CONFIDENCE
 from autoprune.records.metric_objectives import further_metric
 from autoprune.records.objectives import QUALITY, Objective
 from autoprune.records.paired import difference_error, quantile
@@ -124,7 +124,7 @@ def compare_leaders(
     Returns:
         The comparison.
     """
-    confidence = check.confidence if check.confidence > 0.5 else CONFIDENCE
+    confidence = check.confidence if check.confidence > AS_MEASURED else CONFIDENCE
     decides = quality = quality_gap(chosen, over, check.problem, confidence)
     if not check.problem.is_quality(by):
         decides = _gap(check.problem.objective(by), chosen, over, check, confidence)
@@ -132,7 +132,12 @@ def compare_leaders(
     others = [check.problem.objective(name) for name in also]
     gaps = tuple(_gap(one, chosen, over, check, confidence) for one in others if one.name not in told)
     return Lead(
-        over=over, by=decides, quality=quality, confidence=confidence, also=gaps, as_measured=check.confidence == 0.5
+        over=over,
+        by=decides,
+        quality=quality,
+        confidence=confidence,
+        also=gaps,
+        as_measured=check.confidence == AS_MEASURED,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from autoprune.front.numbers import Numbers
 from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.confidence import AS_MEASURED
 from autoprune.records.limits import Limit, Limits
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
@@ -72,7 +73,7 @@ class LimitCheck:
         Returns:
             Float [records]; NaN where it was not measured, or where it is in doubt and the confidence above 0.5.
         """
-        if self.confidence == 0.5:
+        if self.confidence == AS_MEASURED:
             return numbers.shown(cost)
         return np.asarray(numbers.shown(cost) * numbers.spread(cost) ** (quantile(self.confidence) / INTERVAL))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 
-def _no_names() -> np.ndarray:
+def no_names() -> np.ndarray:
+    """Return an empty list of names, int [0]."""
     return np.zeros(0, dtype=np.int64)
 
 
@@ -21,8 +22,8 @@ class Pairs:
         holds: Whether the fact is known to hold, bool [ones, others].
     """
 
-    ones: np.ndarray = field(default_factory=_no_names)
-    others: np.ndarray = field(default_factory=_no_names)
+    ones: np.ndarray = field(default_factory=no_names)
+    others: np.ndarray = field(default_factory=no_names)
     holds: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
 
     def at(self, ones: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from autoprune.errors import SelectionError
 from autoprune.front.choice import Choice
-from autoprune.front.doubts import deciding, find_left_out, in_doubt, possible_members
+from autoprune.front.doubts import first_left_out, pools_of
 from autoprune.front.front import Front
 from autoprune.front.limit_check import INTERVAL, LimitCheck
 from autoprune.records.candidate import CandidateRecord
@@ -135,14 +133,10 @@ def _choice(front: Front, limits: Limits) -> Choice | None:
 def _in_doubt(front: Front, limits: Limits) -> tuple[CandidateRecord, tuple[str, ...]] | None:
     """Find the candidate that would be chosen if numbers in doubt counted, and what of it is in doubt."""
     check = LimitCheck(problem=front.problem, dense=front.dense, limits=limits, confidence=CONFIDENCE)
-    numbers, by = front.numbers, ("multiply_adds",)
-    members = possible_members(numbers, numbers.places(front.members), CONFIDENCE)
-    for pool in (members, np.flatnonzero(numbers.selectable)):
-        left_out = find_left_out(None, pool, numbers, check, by)
-        if len(left_out):
-            record = numbers.records[int(left_out[0])]
-            return record, tuple(cost.title for cost in in_doubt(record, deciding(check, by)))
-    return None
+    numbers = front.numbers
+    pools = pools_of(numbers, numbers.places(front.members), CONFIDENCE)
+    found = first_left_out(pools, numbers, check, "multiply_adds")
+    return None if found is None else found[1:]
 
 
 def _on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> tuple[float, float]:

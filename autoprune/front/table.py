@@ -240,10 +240,7 @@ def _compared(
         found = read(record)
         if found is None:
             return ""
-        text = f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
-        if found.low == found.high:  # the dense model against itself
-            text = f"{found.ratio:.2f}"
-        return f"{text} predicted" if found.predicted else f"{text}{'' if found.trusted else ' in doubt'}"
+        return f"{found.text} predicted" if found.predicted else f"{found.text}{'' if found.trusted else ' in doubt'}"
 
     def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
         found = read(record)

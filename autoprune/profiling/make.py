@@ -94,7 +94,7 @@ def make_profile(
         error=0.0,
         rank=0.0,
         doubts=_doubts(maker.latencies),
-        trusted=not _mostly_doubtful(maker.latencies),
+        trusted=2 * len(_doubtful(maker.latencies)) <= len(maker.latencies),
         seconds=time.monotonic() - maker.start,
     )
     fit = latency_model_of(profile)
@@ -180,16 +180,15 @@ class _Maker:
         return model
 
 
-def _mostly_doubtful(latencies: Sequence[Latency]) -> bool:
-    return 2 * sum(bool(one.doubts) for one in latencies) > len(latencies)
+def _doubtful(latencies: Sequence[Latency]) -> list[Latency]:
+    return [one for one in latencies if one.doubts]
 
 
 def _doubts(latencies: Sequence[Latency]) -> tuple[str, ...]:
     """Say how many measurements cannot be trusted, and why the first of them cannot; why another backend was timed."""
-    told = []
+    doubtful, told = _doubtful(latencies), []
     if latencies[0].fallback:
         told.append(latencies[0].fallback)
-    if _mostly_doubtful(latencies):
-        doubtful = [one for one in latencies if one.doubts]
+    if 2 * len(doubtful) > len(latencies):
         told.append(f"{len(doubtful)} of {len(latencies)} measurements are doubtful, such as: {doubtful[0].doubts[0]}")
     return tuple(told)

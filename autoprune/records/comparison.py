@@ -39,6 +39,12 @@ class Comparison:
         return ", predicted" if self.predicted else "" if self.trusted else ", in doubt"
 
     @property
+    def text(self) -> str:
+        """The ratio with its interval; without one for the dense model against itself."""
+        interval = f" ({self.low:.2f} to {self.high:.2f})" if self.low != self.high else ""
+        return f"{self.ratio:.2f}{interval}"
+
+    @property
     def with_itself(self) -> Comparison:
         """The comparison of the dense model with itself, whose ratio is 1 also where its times are in doubt."""
         return replace(self, ratio=1.0, low=1.0, high=1.0, doubts=())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autoprune.codec import Format, stored
-from autoprune.records.comparison import Comparison
+from autoprune.records.comparison import Against, Comparison
 
 
 @stored(Format(what="an energy", optional=None, apart=("comparison",)))
@@ -48,6 +48,29 @@ class Energy:
             ratio=self.ratio, low=self.ratio_low, high=self.ratio_high, dense=self.dense_mj, doubts=self.doubts
         )
         object.__setattr__(self, "comparison", found)
+
+    @classmethod
+    def of(cls, found: Against, *, counter: str, backend: str, bursts: int) -> Energy:
+        """Make the energy of a model that was compared with the dense one.
+
+        Args:
+            found: Its millijoules against the dense model's.
+            counter: Name of the counter.
+            backend: Name of the runtime.
+            bursts: Number of bursts of calls.
+        """
+        return cls(
+            energy_mj=found.value,
+            low_mj=found.low,
+            high_mj=found.high,
+            dense_mj=found.dense,
+            ratio=found.ratio,
+            ratio_low=found.ratio_low,
+            ratio_high=found.ratio_high,
+            counter=counter,
+            backend=backend,
+            bursts=bursts,
+        )
 
     @property
     def trusted(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
-from autoprune.records.comparison import Comparison
+from autoprune.records.comparison import Against, Comparison
 from autoprune.records.energy import Energy
 
 #: Name of the latency profile behind the cost "latency_ms".
@@ -77,6 +77,29 @@ class Latency:
             predicted=self.is_predicted,
         )
         object.__setattr__(self, "comparison", found)
+
+    @classmethod
+    def of(cls, found: Against, *, backend: str, rounds: int, clock: str = "wall") -> Latency:
+        """Make the latency of a model that was compared with the dense one.
+
+        Args:
+            found: Its milliseconds against the dense model's.
+            backend: Name of the runtime.
+            rounds: Number of pairs of stretches of calls.
+            clock: Clock that the ratio was read from.
+        """
+        return cls(
+            latency_ms=found.value,
+            low_ms=found.low,
+            high_ms=found.high,
+            dense_ms=found.dense,
+            ratio=found.ratio,
+            ratio_low=found.ratio_low,
+            ratio_high=found.ratio_high,
+            backend=backend,
+            rounds=rounds,
+            clock=clock,
+        )
 
     @property
     def trusted(self) -> bool:

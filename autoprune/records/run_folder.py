@@ -171,11 +171,15 @@ class RunFolder:
         """
         profile.write(self.path / DEVICE_PROFILE)
 
+    @property
+    def holds_device_profile(self) -> bool:
+        """Whether there is a device profile."""
+        return (self.path / DEVICE_PROFILE).exists()
+
     def read_device_profile(self) -> DeviceProfile | None:
         """Read the device profile; None in a study without one."""
-        path = self.path / DEVICE_PROFILE
         with advises_doctor(self.path):
-            return DeviceProfile.read(path) if path.exists() else None
+            return DeviceProfile.read(self.path / DEVICE_PROFILE) if self.holds_device_profile else None
 
     def has_weights(self, number: int) -> bool:
         """Return whether a candidate's weights are stored and not deleted.

@@ -75,7 +75,6 @@ def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | Non
     number = f"{cost.title} {value:{cost.form}}{f' {cost.unit}' if cost.unit else ''}"
     found = cost.against_dense(record)
     if found is not None:
-        interval = f" ({found.low:.2f} to {found.high:.2f})" if found.low < found.high else ""
-        return f"{number}: {found.ratio:.2f}{interval} of dense{found.remark}"
+        return f"{number}: {found.text} of dense{found.remark}"
     whole = math.nan if dense is None else cost.shown(dense.search, dense.search)
     return number if not whole > 0 else f"{number}: {value / whole:.1%} of dense"

@@ -233,35 +233,11 @@ def _profile(name: str) -> str:
 
 
 def _latency(cost: Objective, told: Told, dense: CandidateRecord | None) -> Latency:
-    found = _against(cost, told, dense)
-    return Latency(
-        latency_ms=found.value,
-        low_ms=found.low,
-        high_ms=found.high,
-        dense_ms=found.dense,
-        ratio=found.ratio,
-        ratio_low=found.ratio_low,
-        ratio_high=found.ratio_high,
-        backend="told",
-        rounds=1,
-        clock="device",
-    )
+    return Latency.of(_against(cost, told, dense), backend="told", rounds=1, clock="device")
 
 
 def _energy(cost: Objective, told: Told, dense: CandidateRecord | None) -> Energy:
-    found = _against(cost, told, dense)
-    return Energy(
-        energy_mj=found.value,
-        low_mj=found.low,
-        high_mj=found.high,
-        dense_mj=found.dense,
-        ratio=found.ratio,
-        ratio_low=found.ratio_low,
-        ratio_high=found.ratio_high,
-        counter="told",
-        backend="told",
-        bursts=1,
-    )
+    return Energy.of(_against(cost, told, dense), counter="told", backend="told", bursts=1)
 
 
 def _against(cost: Objective, told: Told, dense: CandidateRecord | None) -> Against:

@@ -41,19 +41,29 @@ def study_latency(
     Raises:
         ConfigurationError: The dense model does not run under the latency profile.
     """
+    if lacks_profile(context, folder, settings):
+        make = device_profile if settings.needs_device_profile else _profile_if_possible
+        made = make(context, settings.measure.timed_profiles[0], on_timed)
+        if made is not None:
+            folder.write_device_profile(made)
     found = folder.read_device_profile()
-    is_cut = bool(context.topology.groups or context.topology.blocks)
-    if found is None and is_cut and settings.needs_device_profile:
-        found = device_profile(context, settings.measure.timed_profiles[0], on_timed)
-        folder.write_device_profile(found)
-    elif found is None and rounds_by_itself(settings, context) and not folder.candidate_names():
-        found = _profile_if_possible(context, settings.measure.timed_profiles[0], on_timed)
-        if found is not None:
-            folder.write_device_profile(found)
     if found is None:
         return None
     found.check(structure_of(context.topology), str(folder.path))
     return latency_model_of(found)
+
+
+def lacks_profile(context: TrialContext, folder: RunFolder, settings: StudySettings) -> bool:
+    """Return whether a run makes a device profile, or takes it from the cache, before its first trial.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        settings: Settings of the study.
+    """
+    if not (context.topology.groups or context.topology.blocks) or folder.holds_device_profile:
+        return False
+    return settings.needs_device_profile or (rounds_by_itself(settings, context) and not folder.candidate_names())
 
 
 def rounds_by_itself(settings: StudySettings, context: TrialContext) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from torch import nn
 
@@ -83,20 +84,8 @@ class EnergyComparer:
         if on_processor:
             doubts += tuple(watch.doubts(None))
         found = self._reference.against(told, between, trusted=not doubts)
-        return Energy(
-            energy_mj=found.value,
-            low_mj=found.low,
-            high_mj=found.high,
-            dense_mj=found.dense,
-            ratio=found.ratio,
-            ratio_low=found.ratio_low,
-            ratio_high=found.ratio_high,
-            counter=self._counter.name,
-            backend=ready.backend,
-            bursts=len(told),
-            fallback=ready.fallback,
-            doubts=doubts,
-        )
+        energy = Energy.of(found, counter=self._counter.name, backend=ready.backend, bursts=len(told))
+        return replace(energy, fallback=ready.fallback, doubts=doubts)
 
     def _read(self) -> float:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 
 from torch import nn
@@ -114,18 +115,9 @@ class LatencyComparer:
         between = ready.runs_by.between_processes
         doubts = (*doubts, *burst_doubts(bursts, told, "ms"), *_clock_doubts(bursts, clock, between))
         found = self._reference.against(told, between, trusted=not doubts)
-        return Latency(
-            latency_ms=found.value,
-            low_ms=found.low,
-            high_ms=found.high,
-            dense_ms=found.dense,
-            ratio=found.ratio,
-            ratio_low=found.ratio_low,
-            ratio_high=found.ratio_high,
-            backend=ready.backend,
-            rounds=bursts.pairs,
+        return replace(
+            Latency.of(found, backend=ready.backend, rounds=bursts.pairs, clock=clock),
             bursts=len(told),
-            clock=clock,
             wall_ratio=math.exp(log_ratio(bursts.wall, between)[0]) if clock == "processor" else None,
             fallback=ready.fallback,
             doubts=doubts,

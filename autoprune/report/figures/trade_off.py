@@ -305,7 +305,7 @@ def _reach(axis: _Axis, shown: _Shown) -> tuple[float, float] | None:
     if len(beaten):
         ends.append(np.quantile(beaten, (_OUTSIDE, 1 - _OUTSIDE), method="nearest"))
     values = np.concatenate(ends)
-    if len(np.unique(values)) < 2:  # what was stopped is all that there is beside one number
+    if len(np.unique(values)) < 2:  # beside one number there are stopped candidates alone
         values = np.concatenate([values, axis.values[shown.stopped]])
     if not len(values):
         return None

@@ -81,7 +81,7 @@ def run_unit(unit: Unit) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What a worker is made of, and the trial for which it is made; -1 for none."""
+    """Run folder, task and settings of a worker, and the number of the trial that it is made for; -1 for none."""
 
     folder: str
     source: TaskSource
