@@ -132,7 +132,7 @@ def candidate_facts(front: Front, record: CandidateRecord) -> list[tuple[str, st
     for cost in problem.costs.values():
         compared = cost.against_dense(record)
         if compared is not None:
-            note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
+            note = f"{compared.interval}{compared.remark}"
             found.append((f"{compared.ratio:.2f}×", f"{cost.title} of dense", note))
         elif cost.name in (BY, "size_bytes") and dense is not None:
             found.append((f"{share_of(cost, record, dense):.1%}", f"{cost.title} of dense", ""))

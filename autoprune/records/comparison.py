@@ -41,8 +41,12 @@ class Comparison:
     @property
     def text(self) -> str:
         """The ratio with its interval; without one for the dense model against itself."""
-        interval = f" ({self.low:.2f} to {self.high:.2f})" if self.low != self.high else ""
-        return f"{self.ratio:.2f}{interval}"
+        return f"{self.ratio:.2f} ({self.interval})" if self.low != self.high else f"{self.ratio:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval of the ratio."""
+        return f"{self.low:.2f} to {self.high:.2f}"
 
     @property
     def with_itself(self) -> Comparison:

@@ -210,7 +210,7 @@ def _metric_fact(metric: Objective, found: Suggestion) -> Fact:
 def _cost_fact(cost: Objective, found: Suggestion) -> Fact | None:
     compared = cost.against_dense(found.record)
     if compared is not None:
-        note = f"{compared.low:.2f} to {compared.high:.2f}{compared.remark}"
+        note = f"{compared.interval}{compared.remark}"
         return Fact(value=f"{compared.ratio:.2f}", label=f"of the {cost.title}", note=note)
     share = share_of(cost, found.record, found.dense)
     return Fact(value=f"{share:.0%}", label=f"of the {cost.title}") if math.isfinite(share) else None
